@@ -1,0 +1,1 @@
+"""Hyperspectral cubes from multispectral satellite scenes and a handful of field spectra."""

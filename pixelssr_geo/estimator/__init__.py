@@ -1,0 +1,1 @@
+"""The closed-form estimator: library regression, correction at the points, projection."""

@@ -1,0 +1,1 @@
+"""DyPro-Mamba, the network of the paper."""

@@ -1,0 +1,1 @@
+"""Writing cubes: COG and Zarr."""
