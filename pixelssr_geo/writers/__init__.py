@@ -1,1 +1,9 @@
-"""Writing cubes: COG and Zarr."""
+"""Cubes on disk: Cloud-Optimized GeoTIFF and Zarr."""
+
+from pixelssr_geo.writers.cog import write_cog as write_cog
+from pixelssr_geo.writers.output import check_output as check_output
+from pixelssr_geo.writers.output import disk_needed as disk_needed
+from pixelssr_geo.writers.template import CubeTemplate as CubeTemplate
+from pixelssr_geo.writers.zarr_cube import create_store as create_store
+from pixelssr_geo.writers.zarr_cube import write_region as write_region
+from pixelssr_geo.writers.zarr_cube import write_zarr as write_zarr

@@ -1,0 +1,175 @@
+"""Ridge regression in closed form, with the strength set by leave-one-out error.
+
+One routine serves three places: the library regression (tens of thousands of mixtures), the plain
+per-pixel regression on the points, and the correction of a library estimate at the points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+STRENGTHS = tuple(float(value) for value in np.logspace(-6, 3, 19))
+"""Ridge strengths tried where the samples alone decide."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """Monomials of standardised bands."""
+
+    centre: NDArray[np.float64]
+    """Subtracted from the bands first, ``(band,)``."""
+    scale: NDArray[np.float64]
+    """Divides the centred bands, ``(band,)``."""
+    degree: int
+    """Highest total degree."""
+
+    def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Monomials of degree 1 to :attr:`degree`, ``(..., band)`` to ``(..., feature)``."""
+        z = (x - self.centre) / self.scale
+        columns = [z[..., i] for i in range(z.shape[-1])]
+        return np.stack(
+            [
+                np.prod([columns[i] for i in chosen], axis=0)
+                for order in range(1, self.degree + 1)
+                for chosen in combinations_with_replacement(range(len(columns)), order)
+            ],
+            axis=-1,
+        )
+
+
+def standardised(x: NDArray[np.float64], degree: int) -> Features:
+    """Monomials of the bands standardised by the samples ``(sample, band)`` themselves."""
+    deviation = x.std(0)
+    return Features(x.mean(0), np.where(deviation > 1e-9, deviation, 1.0), degree)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ridge:
+    """A fitted ridge regression from bands to channels."""
+
+    features: Features
+    """What the regression sees of a pixel."""
+    offset: NDArray[np.float64]
+    """Subtracted from the features, ``(feature,)``; zero when the intercept is penalised."""
+    coefficients: NDArray[np.float64]
+    """``(feature, channel)``."""
+    intercept: NDArray[np.float64]
+    """Prediction where the features equal the offset, ``(channel,)``."""
+    covariance: NDArray[np.float64]
+    """Of the coefficients in units of the noise variance, ``(feature, feature)``."""
+    base_variance: float
+    """Variance of the intercept in the same units."""
+    strength: float
+    """The ridge strength that won."""
+    criterion: float
+    """What the strength was chosen by: log leave-one-out error times samples, plus the prior."""
+    residuals: NDArray[np.float64]
+    """Leave-one-out residuals, truth minus prediction, ``(sample, channel)``."""
+
+    def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Predictions ``(..., channel)`` for bands ``(..., band)``."""
+        return (self.features(x) - self.offset) @ self.coefficients + self.intercept
+
+    def leverage(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Variance of the prediction's mean in units of the noise variance, ``(...)``."""
+        f = self.features(x) - self.offset
+        return np.asarray(((f @ self.covariance) * f).sum(-1) + self.base_variance)
+
+
+def fit_ridge(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    features: Features,
+    *,
+    strengths: Sequence[float] = STRENGTHS,
+    prior: tuple[float, float] | None = None,
+    free_intercept: bool = True,
+) -> Ridge:
+    """A ridge regression of ``y`` on features of ``x``, its strength by leave-one-out error.
+
+    Parameters
+    ----------
+    x, y
+        Bands ``(sample, band)`` and targets ``(sample, channel)``.
+    features
+        Features of the bands.
+    strengths
+        Candidates. The larger wins a tie, and a single sample, which leaves nothing to choose by,
+        takes the largest.
+    prior
+        Mean and standard deviation of the natural logarithm of the strength, added to the
+        criterion as minus twice its log density; None lets the samples alone decide.
+    free_intercept
+        Whether the mean of ``y`` is free; otherwise the prediction shrinks to zero, with an
+        intercept of unit prior variance, as for a residual that is zero a priori.
+    """
+    raw = features(x)
+    if free_intercept:
+        offset, intercept = raw.mean(0), y.mean(0)
+        base = 1 / len(x)
+    else:
+        # The constant joins the penalised features; it is taken apart again below.
+        raw = np.concatenate([np.ones((len(x), 1)), raw], axis=1)
+        offset, intercept = np.zeros(raw.shape[1]), np.zeros(y.shape[1])
+        base = 0.0
+    # With F = U s V^T the hat matrix of strength k is U diag(s^2 / (s^2 + k)) U^T, plus 1/n for a
+    # free intercept, and a left-out residual is the residual over one minus the leverage.
+    left, singular, right = np.linalg.svd(raw - offset, full_matrices=False)
+    projected = left.T @ (y - intercept)
+
+    def left_out(strength: float) -> NDArray[np.float64]:
+        shrink = singular**2 / (singular**2 + strength)
+        fitted = left @ (shrink[:, None] * projected)
+        hat = (left**2) @ shrink + base
+        return np.asarray((y - intercept - fitted) / np.maximum(1 - hat, 1e-6)[:, None])
+
+    def criterion(strength: float) -> float:
+        if free_intercept and len(x) == 1:
+            return -strength
+        error = len(x) * np.log((left_out(strength) ** 2).sum() + 1e-12)
+        if prior is None:
+            return float(error)
+        return float(error + ((np.log(strength) - prior[0]) / prior[1]) ** 2)
+
+    best = min(sorted(strengths, reverse=True), key=criterion)
+    coefficients = right.T @ ((singular / (singular**2 + best))[:, None] * projected)
+    # Directions that the samples say nothing about keep their prior variance, 1 / strength.
+    unseen = np.eye(raw.shape[1]) - right.T @ right
+    covariance = right.T @ np.diag(1 / (singular**2 + best)) @ right + unseen / best
+    residuals = y - intercept if free_intercept and len(x) == 1 else left_out(best)
+    fitted = Ridge(
+        features, offset, coefficients, intercept, covariance, base, best, criterion(best), residuals
+    )
+    return fitted if free_intercept else _constant_apart(fitted)
+
+
+def _constant_apart(fitted: Ridge) -> Ridge:
+    """The same regression with its constant feature written as intercept and offset.
+
+    With the covariance partitioned over constant and features, the leverage is a quadratic form in
+    the features around the point where it is least.
+    """
+    c = fitted.covariance
+    inner = c[1:, 1:]
+    offset = -np.linalg.solve(inner, c[1:, 0])
+    coefficients = fitted.coefficients[1:]
+    return Ridge(
+        features=fitted.features,
+        offset=offset,
+        coefficients=coefficients,
+        intercept=fitted.coefficients[0] + offset @ coefficients,
+        covariance=inner,
+        base_variance=float(c[0, 0] - offset @ inner @ offset),
+        strength=fitted.strength,
+        criterion=fitted.criterion,
+        residuals=fitted.residuals,
+    )

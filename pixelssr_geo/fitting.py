@@ -1,0 +1,605 @@
+"""From a scene and its points to a fitted model that turns any window into a block of the cube."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from pixelssr_geo.errors import DeviceError, PixelSSRWarning, SceneError, SettingsError, WeightsError
+from pixelssr_geo.estimator import (
+    Estimator,
+    Gate,
+    LibraryPrior,
+    Projection,
+    SceneStatistics,
+    fit_estimator,
+    fit_gate,
+    fit_library,
+    spatial_folds,
+    usable_bands,
+    withheld_errors,
+)
+from pixelssr_geo.pairing import PairedPoints, default_channels, pair_points
+from pixelssr_geo.scene import open_cube, scene_response
+from pixelssr_geo.spectra import ChannelGrid, SpectralResponse
+from pixelssr_geo.tiling.mosaic import blend_block, fill_invalid
+from pixelssr_geo.tiling.plan import TilePlan, Window
+
+if TYPE_CHECKING:
+    import torch
+    import xarray as xr
+    from numpy.typing import NDArray
+
+    from pixelssr_geo.labels import Labels
+    from pixelssr_geo.points import PointSpectra
+    from pixelssr_geo.settings import Settings
+    from pixelssr_geo.training.correction import Correction
+    from pixelssr_geo.training.pixel import PixelModel
+
+log = logging.getLogger(__name__)
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with the name of a stage, how much of it is done, and how much there is."""
+
+GATE_POINTS = 50
+"""Labels from which the product tries a scene-trained correction."""
+
+CORRECTION_POINTS = 5
+"""Labels that a correction needs at least."""
+
+STATISTICS_BLOCK = 1024
+"""Rows and columns read at a time by the pass over the scene."""
+
+
+@dataclass(frozen=True, slots=True)
+class CrossValidation:
+    """Error at points that the fit did not see, whole spatial blocks withheld."""
+
+    rmse: float
+    """Root mean square error, reflectance."""
+    sam: float
+    """Mean spectral angle, degrees."""
+    n: int
+    """Points behind the figures."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SceneReader:
+    """Windows of a scene's usable bands, computed in the calling thread."""
+
+    data: Any
+    """Dask or NumPy array ``(band, y, x)``, usable bands only."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return int(self.data.shape[1]), int(self.data.shape[2])
+
+    def window(self, window: Window) -> NDArray[np.float32]:
+        """Values ``(band, y, x)``; NaN in every band where any band has no data."""
+        values = self.data[:, *window.slices]
+        if hasattr(values, "compute"):
+            # Blocks already run in parallel, so reading inside one stays in its thread.
+            values = values.compute(scheduler="synchronous")
+        values = np.array(values, "f4")
+        values[:, ~np.isfinite(values).all(0)] = np.nan
+        return values
+
+    def __call__(
+        self, row: int, col: int, size: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """A square patch, filled and padded, and which of its pixels carry data."""
+        inside = Window(row, col, size, size).clip(self.shape)
+        values = self.window(inside)
+        valid = np.isfinite(values[0])
+        if valid.any():
+            values = fill_invalid(values, valid)
+        else:
+            values = np.zeros_like(values)
+        margins = ((0, size - inside.height), (0, size - inside.width))
+        padded = np.pad(values, ((0, 0), *margins), mode="reflect")
+        return padded, np.pad(valid, margins, constant_values=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedModel:
+    """All that turns windows of one scene into blocks of its cube."""
+
+    settings: Settings
+    """What was asked for."""
+    channels: ChannelGrid
+    """Channels of the cube."""
+    bands: tuple[str, ...]
+    """Names of the bands that are used."""
+    reader: SceneReader
+    """The scene."""
+    projection: Projection
+    """Makes spectra agree with the used bands."""
+    estimator: Estimator | None
+    """Y0; None for method ``paper``."""
+    correction: Correction | None
+    """Scene-trained network on Y0, or None when there is none or its gate is shut."""
+    gate: Gate | None
+    """Why the correction is or is not used."""
+    pixel_model: PixelModel | None
+    """The paper's network, for method ``paper``."""
+    paired: PairedPoints | None
+    """What became of the points."""
+    cross_validation: CrossValidation | None
+    """Error at withheld points, or None where there are too few."""
+    device: torch.device
+    """Where the networks run."""
+    weights_hash: str | None
+    """Hash of the weights file, or None."""
+    notes: tuple[str, ...]
+    """What a user should know about this fit."""
+
+    @property
+    def network(self) -> str | None:
+        """Name of the network that takes part in the cube, or None."""
+        used = self.correction is not None or self.pixel_model is not None
+        return "dypro-mamba" if used else None
+
+    def block(self, plan: TilePlan, window: Window) -> NDArray[np.float32]:
+        """One block of the cube, ``(channel, y, x)``, NaN where the scene has no data."""
+        scene = self.reader.window(window)
+        if self.estimator is None:
+            return self._blended(plan, window, self._pixel_tiles)
+        cube = self.estimator.mean(scene)
+        if self.correction is not None and self.gate is not None:
+            cube += self.gate.value * self._blended(plan, window, self._correction_tiles)
+            cube = self.projection.on_cube(cube, scene)
+        return cube
+
+    def _blended(self, plan: TilePlan, window: Window, tiles: Any) -> NDArray[np.float32]:
+        return blend_block(
+            plan,
+            window,
+            tiles,
+            self.reader.window,
+            channels=len(self.channels),
+            batch_size=self.settings.batch_size,
+        )
+
+    def _pixel_tiles(
+        self, stack: NDArray[np.float32], tiles: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        assert self.pixel_model is not None
+        return self.pixel_model(stack, tiles, self.device)
+
+    def _correction_tiles(
+        self, stack: NDArray[np.float32], tiles: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        from pixelssr_geo.training.correction import correct_tiles
+
+        assert self.correction is not None
+        assert self.estimator is not None
+        return correct_tiles(self.correction, self.estimator, stack, self.device)
+
+
+def fit(
+    scene: xr.DataArray,
+    points: PointSpectra | None,
+    settings: Settings,
+    *,
+    response: SpectralResponse | None = None,
+    progress: Progress | None = None,
+) -> FittedModel:
+    """Fit what the settings ask for on a scene and its points.
+
+    The scene is read once from end to end for the mean and deviation of its bands, and around the
+    points; networks are trained here.
+
+    Parameters
+    ----------
+    scene
+        Reflectance, dims ``(band, y, x)``, lazy or not, NaN for nodata.
+    points
+        Field spectra, or None.
+    settings
+        What to do.
+    response
+        Spectral response of the scene's bands; by default what the scene says.
+    progress
+        Called as stages advance.
+
+    Raises
+    ------
+    PixelSSRError
+        If scene, points and settings cannot be brought together; the message says how to cure it.
+    """
+    tell = progress or _silent
+    device = resolve_device(settings.device)
+    scene = _ordered(scene)
+    if response is None:
+        response = scene_response(scene)
+    channels = resolve_channels(settings, points)
+    used = usable_bands(response, channels)
+    notes = _band_notes(response, used)
+    matrix = response.matrix(channels)[used]
+    reader = SceneReader(scene.data[used])
+    paired = (
+        pair_points(scene, points, channels=channels, response=response)
+        if points is not None
+        else None
+    )
+    labels = _usable_labels(paired, used)
+    statistics = scene_statistics(reader, tell)
+    _check_size(statistics)
+    if labels is None or not len(labels):
+        notes.append("no usable point: the cube rests on the spectral library alone")
+    context = _Context(settings, channels, matrix, reader, labels, statistics, device, tell)
+    base = FittedModel(
+        settings=settings,
+        channels=channels,
+        bands=tuple(response.names[i] for i in used),
+        reader=reader,
+        projection=Projection.of(matrix),
+        estimator=None,
+        correction=None,
+        gate=None,
+        pixel_model=None,
+        paired=paired,
+        cross_validation=None,
+        device=device,
+        weights_hash=None,
+        notes=tuple(notes),
+    )
+    if settings.method == "paper":
+        return _with_pixel_model(base, context, tuple(response.centres_nm[used]))
+    return _with_estimator(base, context)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device of that name, ``auto`` being the first GPU or else the CPU.
+
+    Raises
+    ------
+    DeviceError
+        If CUDA is asked for and absent.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise DeviceError(
+            f"device '{name}' was asked for and PyTorch sees {count} CUDA devices: give --device "
+            "cpu, or install a CUDA build of PyTorch"
+        )
+    return device
+
+
+def resolve_channels(settings: Settings, points: PointSpectra | None) -> ChannelGrid:
+    """The channel grid that the settings ask for, by default cut to the range of the points.
+
+    Raises
+    ------
+    WavelengthGridError
+        If the grid is malformed.
+    """
+    asked = settings.wavelengths
+    if asked is None:
+        return default_channels(points, fwhm_nm=settings.fwhm)
+    if asked.startswith("like:"):
+        cube = open_cube(asked.removeprefix("like:"))
+        centres = np.asarray(cube["wavelength"].values, "f8")
+        if settings.fwhm is not None:
+            widths = np.full(len(centres), settings.fwhm)
+        elif "fwhm" in cube.coords:
+            widths = np.asarray(cube["fwhm"].values, "f8")
+        else:
+            widths = np.gradient(centres)
+        return ChannelGrid(centres, widths)
+    return ChannelGrid.from_spec(asked, settings.fwhm)
+
+
+def scene_statistics(reader: SceneReader, progress: Progress) -> SceneStatistics:
+    """Mean and deviation of the bands over all valid pixels, in one streaming pass.
+
+    Raises
+    ------
+    SceneError
+        If no pixel is valid.
+    """
+    height, width = reader.shape
+    starts = [
+        (row, col)
+        for row in range(0, height, STATISTICS_BLOCK)
+        for col in range(0, width, STATISTICS_BLOCK)
+    ]
+    count, total, square = 0, 0.0, 0.0
+    for done, (row, col) in enumerate(starts, 1):
+        window = Window(row, col, STATISTICS_BLOCK, STATISTICS_BLOCK).clip(reader.shape)
+        values = reader.window(window)
+        good = values[:, np.isfinite(values[0])].astype("f8")
+        count += good.shape[1]
+        total = total + good.sum(1)
+        square = square + (good**2).sum(1)
+        progress("reading the scene", done, len(starts))
+    if not count:
+        raise SceneError(
+            "every pixel of the scene is nodata in some band, valid pixels are needed: check the "
+            "nodata value and the mask"
+        )
+    mean = np.asarray(total) / count
+    return SceneStatistics(mean, np.sqrt(np.maximum(np.asarray(square) / count - mean**2, 0)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Context:
+    """What the fits share."""
+
+    settings: Settings
+    channels: ChannelGrid
+    matrix: NDArray[np.float64]
+    reader: SceneReader
+    labels: Labels | None
+    statistics: SceneStatistics
+    device: torch.device
+    progress: Progress
+
+    @property
+    def count(self) -> int:
+        return 0 if self.labels is None else len(self.labels)
+
+
+def _with_estimator(base: FittedModel, context: _Context) -> FittedModel:
+    method = context.settings.method
+    kind = method if method in ("library", "ridge") else "estimator"
+    library = fit_library(context.channels, context.matrix)
+    estimator = fit_estimator(context.labels, library, context.statistics, kind=kind)
+    fitted = replace(base, estimator=estimator)
+    if method == "dypro" and context.count < CORRECTION_POINTS:
+        raise SettingsError(
+            f"method 'dypro' trains on points and {context.count} are usable, it needs "
+            f"{CORRECTION_POINTS}: give more --points, or use --method product"
+        )
+    if method == "dypro" or (method == "product" and context.count >= GATE_POINTS):
+        return _with_correction(fitted, context, library, estimator)
+    if method == "product":
+        note = f"{context.count} points: the network correction is tried from {GATE_POINTS} on"
+        fitted = replace(fitted, notes=(*fitted.notes, note))
+    return replace(fitted, cross_validation=_validate_estimator(context, library, kind))
+
+
+def _validate_estimator(
+    context: _Context, library: LibraryPrior, kind: Any
+) -> CrossValidation | None:
+    labels = context.labels
+    if labels is None or not len(labels):
+        return None
+    if kind == "library":
+        known = fit_estimator(None, library, context.statistics, kind=kind)
+        return _validation(labels, labels.spectra - known.at(labels.bands))
+    if len(labels) < 2:
+        return None
+    folds = spatial_folds(labels.rows, labels.cols, folds=5, seed=context.settings.seed)
+    if folds.count < 2:
+        return None
+    errors = withheld_errors(
+        lambda kept: fit_estimator(kept, library, context.statistics, kind=kind), labels, folds
+    )
+    return _validation(labels, errors)
+
+
+def _with_correction(
+    base: FittedModel, context: _Context, library: LibraryPrior, estimator: Estimator
+) -> FittedModel:
+    """Add a network trained on the scene; the product's must pass the gate first."""
+    from pixelssr_geo.training.correction import CorrectionPlan, correction_at, train_correction
+
+    labels, settings = context.labels, context.settings
+    assert labels is not None
+    plan = CorrectionPlan(seed=settings.seed)
+    if settings.steps is not None:
+        plan = replace(plan, steps=settings.steps)
+    folds = spatial_folds(labels.rows, labels.cols, folds=settings.folds, seed=settings.seed)
+    errors, found = np.empty_like(labels.spectra), np.zeros_like(labels.spectra)
+    for number in range(folds.count):
+        out = folds.fold == number
+        kept, withheld = labels.take(~out), labels.take(out)
+        fold_estimator = fit_estimator(kept, library, context.statistics)
+        stage = f"training, fold {number + 1} of {folds.count}"
+        fold_net, record = train_correction(
+            fold_estimator,
+            kept,
+            context.reader,
+            plan,
+            device=context.device,
+            progress=_stage(context.progress, stage),
+        )
+        log.info("%s: best step %d of %d", stage, record.best_step, record.steps)
+        errors[out] = withheld.spectra - fold_estimator.at(withheld.bands)
+        found[out] = correction_at(
+            fold_net,
+            fold_estimator,
+            withheld,
+            context.reader,
+            size=plan.patch,
+            device=context.device,
+        )
+    gate = fit_gate(errors, found, folds, seed=settings.seed)
+    if settings.method == "dypro":
+        gate = replace(gate, value=1.0)
+    log.info("%s", gate)
+    fitted = replace(
+        base,
+        gate=gate,
+        cross_validation=_validation(labels, errors - gate.value * found),
+        notes=(*base.notes, str(gate)),
+    )
+    if not gate.value:
+        return fitted
+    correction, _ = train_correction(
+        estimator,
+        labels,
+        context.reader,
+        plan,
+        device=context.device,
+        progress=_stage(context.progress, "training on all points"),
+    )
+    return replace(fitted, correction=correction)
+
+
+def _with_pixel_model(
+    base: FittedModel, context: _Context, band_centres: tuple[float, ...]
+) -> FittedModel:
+    """Train or load the paper's network."""
+    from pixelssr_geo.training.pixel import load_pixel_model
+
+    settings, labels = context.settings, context.labels
+    if settings.weights is not None:
+        model = load_pixel_model(settings.weights, device=context.device)
+        _check_weights(settings.weights, model, band_centres, context.channels)
+        digest = hashlib.sha256(Path(settings.weights).read_bytes()).hexdigest()[:16]
+        return replace(base, pixel_model=model, weights_hash=digest)
+    fitted = fit_pixel_model(
+        context.settings,
+        context.channels,
+        context.matrix,
+        context.reader,
+        labels,
+        context.statistics,
+        band_centres,
+        device=context.device,
+        progress=context.progress,
+    )
+    validation = (
+        _validation(labels.take(fitted.held), fitted.held_errors)
+        if labels is not None and len(fitted.held)
+        else None
+    )
+    notes = base.notes
+    if not context.count:
+        notes = (*notes, "trained without points: L_rep and L_SSIM alone (unsupervised)")
+    return replace(
+        base, pixel_model=fitted.model, cross_validation=validation, notes=notes
+    )
+
+
+def fit_pixel_model(
+    settings: Settings,
+    channels: ChannelGrid,
+    matrix: NDArray[np.float64],
+    reader: SceneReader,
+    labels: Labels | None,
+    statistics: SceneStatistics,
+    band_centres_nm: tuple[float, ...],
+    *,
+    device: torch.device,
+    progress: Progress,
+) -> Any:
+    """Train the paper's network; see :func:`pixelssr_geo.training.pixel.train_pixel`.
+
+    The prior of the modelled spectra is fitted on the labels, or on library mixtures where there
+    is none.
+    """
+    from pixelssr_geo.estimator.library import load_library, random_mixtures
+    from pixelssr_geo.prior import fit_prior
+    from pixelssr_geo.training.pixel import PixelPlan, train_pixel
+
+    # The brightest band's mean plus four deviations becomes one, the range of the paper's images.
+    gain = 1 / float((statistics.mean + 4 * statistics.deviation).max())
+    if labels is not None and len(labels):
+        spectra = labels.spectra
+    else:
+        spectra = random_mixtures(load_library(), channels, count=2000, seed=settings.seed)
+    plan = PixelPlan(seed=settings.seed)
+    if settings.steps is not None:
+        plan = replace(plan, steps=settings.steps)
+    return train_pixel(
+        labels,
+        reader,
+        matrix,
+        fit_prior(spectra * gain, settings.prior),
+        plan,
+        gain=gain,
+        band_centres_nm=band_centres_nm,
+        channel_centres_nm=tuple(channels.centres_nm),
+        device=device,
+        progress=_stage(progress, "training"),
+    )
+
+
+def _check_weights(
+    path: str, model: PixelModel, band_centres: tuple[float, ...], channels: ChannelGrid
+) -> None:
+    trained = np.array(model.band_centres_nm)
+    if len(trained) != len(band_centres) or np.abs(trained - band_centres).max() > 15:
+        raise WeightsError(
+            f"'{path}' was trained on bands at {_listed(trained)} nm, the scene has "
+            f"{_listed(np.array(band_centres))} nm: train weights for this sensor"
+        )
+    known = np.array(model.channel_centres_nm)
+    if len(known) != len(channels) or np.abs(known - channels.centres_nm).max() > 0.5:
+        raise WeightsError(
+            f"'{path}' gives {len(known)} channels {known[0]:.0f}-{known[-1]:.0f} nm, the cube "
+            f"has {len(channels)} ({channels.centres_nm[0]:.0f}-{channels.centres_nm[-1]:.0f} nm): "
+            "give --wavelengths as in training"
+        )
+
+
+def _validation(labels: Labels, errors: NDArray[np.float64]) -> CrossValidation:
+    from pixelssr_geo.metrics import sam
+
+    truth = labels.spectra.T[:, :, None]
+    return CrossValidation(
+        rmse=float(np.sqrt((errors**2).mean())),
+        sam=float(sam(truth - errors.T[:, :, None], truth)),
+        n=len(errors),
+    )
+
+
+def _usable_labels(paired: PairedPoints | None, used: NDArray[np.int64]) -> Labels | None:
+    if paired is None:
+        return None
+    return replace(paired.labels, bands=paired.labels.bands[:, used])
+
+
+def _ordered(scene: xr.DataArray) -> xr.DataArray:
+    if set(scene.dims) != {"band", "y", "x"}:
+        raise SceneError(
+            f"the scene has the dims ({', '.join(map(str, scene.dims))}), (band, y, x) is needed: "
+            "rename or select them"
+        )
+    return scene.transpose("band", "y", "x")
+
+
+def _band_notes(response: SpectralResponse, used: NDArray[np.int64]) -> list[str]:
+    left = sorted(set(range(len(response.names))) - set(map(int, used)))
+    if not left:
+        return []
+    listed = ", ".join(f"{response.names[i]} ({response.centres_nm[i]:.0f} nm)" for i in left)
+    return [f"bands not used, their response leaves the cube's channels: {listed}"]
+
+
+def _check_size(statistics: SceneStatistics) -> None:
+    if statistics.mean.max() > 1.5:
+        warnings.warn(
+            f"the scene's brightest band has a mean of {statistics.mean.max():.4g}, reflectance "
+            "lies in 0-1: give --scale (scale=...) if these are scaled values",
+            PixelSSRWarning,
+            stacklevel=3,
+        )
+
+
+def _listed(values: NDArray[np.float64]) -> str:
+    return ", ".join(f"{value:.0f}" for value in values)
+
+
+def _stage(progress: Progress, name: str) -> Callable[[int, int, float], None]:
+    return lambda step, steps, _loss: progress(name, step, steps)
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Progress of a caller who does not want to know."""

@@ -1,0 +1,132 @@
+"""The table of networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pixelssr_geo.errors import SettingsError, UnknownNetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pixelssr_geo.nets.contract import SpectralNet
+
+
+@dataclass(frozen=True, slots=True)
+class NetSpec:
+    """One network: where it is and where it comes from."""
+
+    name: str
+    """Name in options and tables, lower case."""
+    target: str
+    """``module:Class`` of a :class:`~pixelssr_geo.nets.contract.SpectralNet`."""
+    paper: str
+    """Who described it, and where."""
+    licence: str
+    """Licence of this implementation."""
+    aliases: tuple[str, ...] = ()
+    """Other names that mean it."""
+    uses_guide: bool = False
+    """Whether the guide changes the result."""
+
+
+_SPECS: tuple[NetSpec, ...] = (
+    NetSpec(
+        name="dypro-mamba",
+        target="pixelssr_geo.nets.dypro.net:DyProMamba",
+        paper="Pixel-SSR: pixel-level spectral super-resolution with Dynamic Prompt Mamba",
+        licence="Apache-2.0",
+        aliases=("dypro",),
+        uses_guide=True,
+    ),
+)
+
+
+def _by_name(specs: Iterable[NetSpec]) -> dict[str, NetSpec]:
+    """Return every name and alias with its network.
+
+    Raises
+    ------
+    ValueError
+        If two networks claim one name: a mistake in the table.
+    """
+    table: dict[str, NetSpec] = {}
+    for spec in specs:
+        for name in (spec.name, *spec.aliases):
+            if table.setdefault(name, spec) is not spec:
+                raise ValueError(f"networks '{table[name].name}' and '{spec.name}' share '{name}'")
+    return table
+
+
+_TABLE = _by_name(_SPECS)
+
+
+def list_nets() -> tuple[NetSpec, ...]:
+    """Return the registered networks in the table's order; imports none of them."""
+    return _SPECS
+
+
+def find_net(name: str) -> NetSpec:
+    """Return the network of that name or alias; case, spaces and underscores do not matter.
+
+    Raises
+    ------
+    UnknownNetError
+        If there is none; the message names the nearest.
+    """
+    plain = name.strip().lower().replace("_", "-").replace(" ", "-")
+    if plain in _TABLE:
+        return _TABLE[plain]
+    near = [f"'{match}'" for match in get_close_matches(plain, _TABLE, n=3)]
+    known = ", ".join(spec.name for spec in _SPECS)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of: {known}"
+    raise UnknownNetError(f"network '{name}' was asked for, expected a registered name: {hint}")
+
+
+def create_net(
+    name: str, *, bands: int, channels: int, guide_channels: int | None = None, **options: Any
+) -> SpectralNet:
+    """Return a freshly initialised network ``forward(x, guide=None)``.
+
+    Parameters
+    ----------
+    name
+        A registered name or alias, see :func:`list_nets`.
+    bands
+        Bands of the scene.
+    channels
+        Channels of the cube.
+    guide_channels
+        Channels of the guide, by default as many as the cube has.
+    **options
+        Settings of that network: the fields of its ``config_type``.
+
+    Raises
+    ------
+    UnknownNetError
+        If the name is not registered.
+    SettingsError
+        If an option is not one of the network's, or a number is out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = create_net("dypro-mamba", bands=4, channels=10, width=8)
+    >>> net(torch.zeros(1, 4, 5, 7)).shape
+    torch.Size([1, 10, 5, 7])
+    """
+    spec = find_net(name)
+    module, class_name = spec.target.split(":")
+    net_class: type[SpectralNet] = getattr(import_module(module), class_name)
+    known = {field.name for field in fields(net_class.config_type)}
+    for option in options:
+        if option not in known:
+            raise SettingsError(
+                f"option '{option}' was given to network '{spec.name}', expected one of: "
+                f"{', '.join(sorted(known)) or 'none'}"
+            )
+    config = net_class.config_type(**options)
+    return net_class(bands, channels, guide_channels, config)

@@ -1,0 +1,249 @@
+"""Pairing field points with the pixels they fall in, with a reason for every point dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from pixelssr_geo.errors import MissingCRSError, PointsError
+from pixelssr_geo.labels import Labels
+from pixelssr_geo.scene import pixel_grid, scene_response
+from pixelssr_geo.spectra import ChannelGrid, SpectralResponse, resample_to_channels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pixelssr_geo.grid import PixelGrid
+    from pixelssr_geo.points import PointSpectra
+
+MIN_VALID_CHANNELS = 0.9
+"""Share of the channels that a spectrum must cover; smaller gaps are interpolated."""
+
+SUSPICIOUS_Z = 4.0
+"""Robust z-score of the disagreement with the scene above which a point is called suspicious."""
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedPoint:
+    """A point that is not used, and why."""
+
+    id: str
+    """Name of the point."""
+    reason: str
+    """One of: outside, nodata, too few valid channels, duplicate id, not finite."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairedPoints:
+    """Labels on the scene's pixels, and what happened to each point on the way."""
+
+    labels: Labels
+    """One label per pixel that holds a usable point."""
+    ids: tuple[str, ...]
+    """Names of the points behind each label, joined with ``+`` where several share a pixel."""
+    dropped: tuple[DroppedPoint, ...]
+    """Points that are not used."""
+    disagreement: NDArray[np.float64]
+    """Robust z-score of scene minus re-simulated bands, the worst band, ``(label,)``; NaN when
+    there are too few labels to tell what is usual."""
+
+    @property
+    def suspicious(self) -> tuple[str, ...]:
+        """Names of the labels whose bands disagree strongly with the scene."""
+        far = np.nan_to_num(self.disagreement) > SUSPICIOUS_Z
+        return tuple(name for name, bad in zip(self.ids, far, strict=True) if bad)
+
+
+def pair_points(
+    scene: xr.DataArray,
+    points: PointSpectra,
+    *,
+    channels: ChannelGrid | None = None,
+    response: SpectralResponse | None = None,
+) -> PairedPoints:
+    """Pair every field spectrum with the pixel it falls in.
+
+    Parameters
+    ----------
+    scene
+        Reflectance, dims ``(band, y, x)``, lazy or not; only the pixels under points are computed.
+    points
+        Spectra in any CRS; they are moved to the scene's.
+    channels
+        Channels of the cube; by default 400-1000 nm every 10 nm, cut to the points' range.
+    response
+        Spectral response of the scene's bands; by default what the scene says.
+
+    Returns
+    -------
+    PairedPoints
+        Labels with rows, columns, band values ``(label, band)`` and spectra ``(label, channel)``.
+        Spectra that share a pixel are averaged.
+
+    Raises
+    ------
+    MissingCRSError
+        If the scene or the points carry no CRS.
+    PointsError
+        If no spectrum overlaps the channels.
+    """
+    grid = pixel_grid(scene)
+    if response is None:
+        response = scene_response(scene)
+    if channels is None:
+        channels = default_channels(points)
+    rows, cols = grid.to_pixels(*_moved(points, grid, scene))
+    spectra, share = _on_channels(points, channels)
+    bands = _bands_under(scene, grid, rows, cols)
+    reasons = _reasons(points, grid, rows, cols, bands, share)
+    kept = np.flatnonzero([reason is None for reason in reasons])
+    labels, ids = _one_per_pixel(points, rows, cols, bands, spectra, kept)
+    return PairedPoints(
+        labels=labels,
+        ids=ids,
+        dropped=tuple(
+            DroppedPoint(name, reason)
+            for name, reason in zip(points.ids, reasons, strict=True)
+            if reason is not None
+        ),
+        disagreement=_disagreement(labels, response.matrix(channels), response.coverage(channels)),
+    )
+
+
+def default_channels(points: PointSpectra | None, *, fwhm_nm: float | None = None) -> ChannelGrid:
+    """400-1000 nm every 10 nm, cut to the range that the points cover."""
+    channels = ChannelGrid.from_spec("400:1000:10", fwhm_nm)
+    if points is None:
+        return channels
+    measured = np.isfinite(points.reflectance).any(0)
+    covered = points.wavelengths_nm[measured]
+    # Half a channel beyond the first and last sample still rests on a measurement.
+    margin = 5.0
+    try:
+        return channels.within(float(covered.min()) - margin, float(covered.max()) + margin)
+    except ValueError as error:
+        raise PointsError(
+            f"spectra of {points.source} cover {covered.min():.0f}-{covered.max():.0f} nm, the "
+            "cube 400-1000 nm: give --wavelengths inside the range of the points"
+        ) from error
+
+
+def _moved(
+    points: PointSpectra, grid: PixelGrid, scene: xr.DataArray
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    from pyproj import Transformer
+
+    if grid.crs_wkt is None:
+        source = scene.attrs.get("source", "the scene")
+        raise MissingCRSError(
+            f"'{source}' carries no coordinate reference system, points need one to be placed: "
+            "give --crs EPSG:<number> (crs=...)"
+        )
+    if points.crs_wkt is None:
+        raise MissingCRSError(
+            f"points of '{points.source}' carry no coordinate reference system, one is needed to "
+            "place them on the scene: set it in the file"
+        )
+    mover = Transformer.from_crs(points.crs_wkt, grid.crs_wkt, always_xy=True)
+    x, y = mover.transform(points.x, points.y)
+    return np.asarray(x, "f8"), np.asarray(y, "f8")
+
+
+def _on_channels(
+    points: PointSpectra, channels: ChannelGrid
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Spectra on the channels with small gaps closed, and the share that was measured."""
+    spectra = resample_to_channels(points.reflectance, points.wavelengths_nm, channels)
+    finite = np.isfinite(spectra)
+    share = finite.mean(1)
+    if not finite.any():
+        low, high = points.wavelengths_nm[[0, -1]]
+        raise PointsError(
+            f"spectra of '{points.source}' cover {low:.0f}-{high:.0f} nm, the cube's channels "
+            f"{channels.centres_nm[0]:.0f}-{channels.centres_nm[-1]:.0f} nm: they do not overlap, "
+            "check the wavelength units or give --wavelengths"
+        )
+    for row in np.flatnonzero((share >= MIN_VALID_CHANNELS) & (share < 1)):
+        good = finite[row]
+        spectra[row] = np.interp(channels.centres_nm, channels.centres_nm[good], spectra[row][good])
+    return spectra, share
+
+
+def _bands_under(
+    scene: xr.DataArray, grid: PixelGrid, rows: NDArray[np.int64], cols: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    height, width = grid.shape
+    # Points outside read the nearest edge pixel here and are dropped by their place.
+    under = scene.isel(
+        y=xr.DataArray(rows.clip(0, height - 1), dims="point"),
+        x=xr.DataArray(cols.clip(0, width - 1), dims="point"),
+    )
+    return np.asarray(under.transpose("point", "band").values, "f8")
+
+
+def _reasons(
+    points: PointSpectra,
+    grid: PixelGrid,
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+    bands: NDArray[np.float64],
+    share: NDArray[np.float64],
+) -> list[str | None]:
+    inside = grid.contains(rows, cols)
+    seen: set[str] = set()
+    reasons: list[str | None] = []
+    for i, name in enumerate(points.ids):
+        reason = None
+        if not np.isfinite(points.reflectance[i]).any() or np.isinf(points.reflectance[i]).any():
+            reason = "not finite"
+        elif name in seen:
+            reason = "duplicate id"
+        elif not inside[i]:
+            reason = "outside"
+        elif not np.isfinite(bands[i]).all():
+            reason = "nodata"
+        elif share[i] < MIN_VALID_CHANNELS:
+            reason = "too few valid channels"
+        seen.add(name)
+        reasons.append(reason)
+    return reasons
+
+
+def _one_per_pixel(
+    points: PointSpectra,
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+    bands: NDArray[np.float64],
+    spectra: NDArray[np.float64],
+    kept: NDArray[np.int64],
+) -> tuple[Labels, tuple[str, ...]]:
+    groups: dict[tuple[int, int], list[int]] = {}
+    for i in kept:
+        groups.setdefault((int(rows[i]), int(cols[i])), []).append(int(i))
+    members = list(groups.values())
+    first = np.array([group[0] for group in members], dtype="i8")
+    averaged = [spectra[group].mean(0) for group in members]
+    labels = Labels(
+        rows=rows[first],
+        cols=cols[first],
+        bands=bands[first],
+        spectra=np.array(averaged).reshape(len(members), spectra.shape[1]),
+    )
+    return labels, tuple("+".join(points.ids[i] for i in group) for group in members)
+
+
+def _disagreement(
+    labels: Labels, matrix: NDArray[np.float64], coverage: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    usable = coverage >= 0.95
+    if len(labels) < 5 or not usable.any():
+        return np.full(len(labels), np.nan)
+    residual = (labels.bands - labels.spectra @ matrix.T)[:, usable]
+    centred = residual - np.median(residual, axis=0)
+    # 1.4826 makes the median absolute deviation a standard deviation for normal errors.
+    spread = 1.4826 * np.median(np.abs(centred), axis=0)
+    floor = 0.01 * np.abs(labels.bands[:, usable]).mean(0)
+    return np.asarray((np.abs(centred) / np.maximum(spread, floor)).max(1))

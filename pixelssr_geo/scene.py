@@ -1,0 +1,579 @@
+"""Scenes in, lazily: any GDAL raster or Zarr store becomes reflectance ``(band, y, x)``.
+
+Also :func:`open_cube`, which gives a cube back its wavelength coordinate, whatever wrote it.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from pixelssr_geo.errors import (
+    MissingWavelengthsError,
+    PixelSSRWarning,
+    ResponseError,
+    SceneError,
+    SceneReadError,
+)
+from pixelssr_geo.grid import PixelGrid
+from pixelssr_geo.spectra import SpectralResponse, get_sensor, list_sensors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+CHUNK = 512
+"""Rows and columns of a lazy chunk: one read of all bands."""
+
+DEFAULT_INTEGER_SCALE = 1e-4
+"""Integers without a stated scale are taken as reflectance x 10000."""
+
+
+@dataclass(frozen=True, slots=True)
+class RasterInfo:
+    """What a raster says about itself, read once without touching a pixel."""
+
+    path: str
+    """File, folder or GDAL name."""
+    indexes: tuple[int, ...]
+    """1-based band numbers that carry data (an alpha band does not)."""
+    shape: tuple[int, int]
+    """Rows and columns."""
+    dtype: str
+    """Stored data type."""
+    crs_wkt: str | None
+    """Coordinate reference system, or None."""
+    transform: tuple[float, float, float, float, float, float]
+    """Affine a to f."""
+    scales: tuple[float, ...]
+    """Factor per band from stored values, 1 when nothing is stated."""
+    offsets: tuple[float, ...]
+    """Added per band after scaling."""
+    scale_stated: bool
+    """Whether the raster states scale or offset."""
+    descriptions: tuple[str, ...]
+    """Band descriptions, empty when absent."""
+    wavelengths_nm: tuple[float, ...] | None
+    """Band centres, or None when they are not known for every band."""
+    fwhm_nm: tuple[float, ...] | None
+    """Band widths, or None."""
+
+
+def read_raster_info(path: str | Path) -> RasterInfo:
+    """What a GDAL raster says about itself.
+
+    Raises
+    ------
+    SceneReadError
+        If GDAL cannot open the path as a raster.
+    """
+    import rasterio
+    from rasterio.enums import ColorInterp
+
+    with _opened(path) as dataset:
+        indexes = tuple(
+            index
+            for index, colour in zip(dataset.indexes, dataset.colorinterp, strict=True)
+            if colour != ColorInterp.alpha
+        )
+        if not indexes:
+            raise SceneError(
+                f"'{path}' has no data band, a scene needs at least one: check the file"
+            )
+        if any(np.dtype(dataset.dtypes[i - 1]).kind == "c" for i in indexes):
+            raise SceneError(
+                f"'{path}' holds complex numbers, reflectance is real: export amplitude bands"
+            )
+        envi = dataset.tags(ns="ENVI")
+        factor = _number(envi.get("reflectance_scale_factor"))
+        scales = [dataset.scales[i - 1] for i in indexes]
+        offsets = [dataset.offsets[i - 1] for i in indexes]
+        stated = any(scale != 1 for scale in scales) or any(offset != 0 for offset in offsets)
+        if not stated and factor:
+            scales, stated = [1 / factor] * len(indexes), True
+        centres, widths = _spectral_tags(dataset, indexes)
+        crs = dataset.crs.to_wkt() if dataset.crs else None
+        affine = dataset.transform
+        if affine == rasterio.Affine.identity():
+            affine = rasterio.Affine(1, 0, 0, 0, -1, dataset.height)
+        return RasterInfo(
+            path=str(path),
+            indexes=indexes,
+            shape=(dataset.height, dataset.width),
+            dtype=dataset.dtypes[indexes[0] - 1],
+            crs_wkt=crs,
+            transform=tuple(affine)[:6],
+            scales=tuple(scales),
+            offsets=tuple(offsets),
+            scale_stated=stated,
+            descriptions=tuple(dataset.descriptions[i - 1] or "" for i in indexes),
+            wavelengths_nm=centres,
+            fwhm_nm=widths,
+        )
+
+
+def open_scene(
+    path: str | Path,
+    *,
+    sensor: str | None = None,
+    response: str | Path | None = None,
+    scale: float | None = None,
+    crs: str | None = None,
+) -> xr.DataArray:
+    """A multispectral scene as lazy reflectance, dims ``(band, y, x)``, float32, NaN for nodata.
+
+    Wavelengths come from ``sensor`` or ``response``, otherwise from the bands' IMAGERY metadata,
+    the ENVI header or the band descriptions. Nodata values, mask bands, alpha and values that are
+    not finite all become NaN.
+
+    Parameters
+    ----------
+    path
+        Any GDAL raster (GeoTIFF, COG, ENVI, VRT ...) or a Zarr store.
+    sensor
+        Name of a known sensor, such as ``"GF6-PMS"``; see :func:`pixelssr_geo.spectra.list_sensors`.
+    response
+        Table of spectral response functions in the scene's band order, instead of ``sensor``.
+    scale
+        Factor to reflectance. By default the one the raster states; integers that state none are
+        taken as reflectance x 10000, with a warning.
+    crs
+        Coordinate reference system for a raster that has none, as ``"EPSG:32633"``.
+
+    Raises
+    ------
+    SceneReadError
+        If the path is not a readable raster.
+    MissingWavelengthsError
+        If nothing says which wavelengths the bands measure.
+    """
+    if Path(path).suffix == ".zarr":
+        scene = _open_zarr(path, "scene")
+        if scale is not None:
+            scene = scene * np.float32(scale)
+        centres, widths = _zarr_wavelengths(scene)
+        descriptions: tuple[str, ...] = tuple(str(name) for name in scene["band"].values)
+    else:
+        info = read_raster_info(path)
+        scene = _lazy_raster(info, *_scaling(info, scale))
+        centres, widths, descriptions = info.wavelengths_nm, info.fwhm_nm, info.descriptions
+    if crs is not None:
+        scene = _set_crs(scene, crs)
+    scene.attrs["source"] = str(path)
+    return _with_wavelengths(scene, descriptions, centres, widths, sensor, response)
+
+
+def open_cube(path: str | Path) -> xr.DataArray:
+    """A hyperspectral cube as lazy reflectance, dims ``(wavelength, y, x)``, NaN for nodata.
+
+    The wavelength (nm) and FWHM coordinates are lifted from the IMAGERY domain, an ENVI header or
+    the Zarr store's own coordinates.
+
+    Raises
+    ------
+    SceneReadError
+        If the path is not a readable raster.
+    MissingWavelengthsError
+        If the file does not say the wavelengths of its bands.
+    """
+    if Path(path).suffix == ".zarr":
+        cube = _open_zarr(path, "cube")
+        if "wavelength" not in cube.dims:
+            raise MissingWavelengthsError(
+                f"'{path}' has no wavelength dimension, a cube needs one: is this a scene?"
+            )
+        return cube
+    info = read_raster_info(path)
+    if info.wavelengths_nm is None:
+        raise MissingWavelengthsError(
+            f"'{path}' does not say the wavelengths of its {len(info.indexes)} bands, a cube "
+            "needs one per band: set the IMAGERY item CENTRAL_WAVELENGTH_UM of every band"
+        )
+    cube = _lazy_raster(info, *_scaling(info, None)).rename(band="wavelength")
+    centres = np.array(info.wavelengths_nm)
+    cube = cube.assign_coords(wavelength=("wavelength", centres, WAVELENGTH_ATTRS))
+    if info.fwhm_nm is not None:
+        cube = cube.assign_coords(fwhm=("wavelength", np.array(info.fwhm_nm), FWHM_ATTRS))
+    cube.attrs["source"] = str(path)
+    return cube.rename("reflectance")
+
+
+WAVELENGTH_ATTRS = {
+    "units": "nm",
+    "standard_name": "radiation_wavelength",
+    "long_name": "central wavelength",
+}
+FWHM_ATTRS = {"units": "nm", "long_name": "full width at half maximum"}
+
+
+def scene_response(scene: xr.DataArray) -> SpectralResponse:
+    """Spectral response of the scene's bands, in band order.
+
+    The table or sensor that the scene was opened with; otherwise Gaussians of the centres and
+    widths in its ``wavelength`` and ``fwhm`` coordinates (nm).
+
+    Raises
+    ------
+    MissingWavelengthsError
+        If the scene has no ``wavelength`` coordinate along ``band``.
+    ResponseError
+        If the named table does not fit the scene.
+    """
+    names = [str(name) for name in scene["band"].values] if "band" in scene.coords else None
+    if table := scene.attrs.get("response"):
+        return _checked(SpectralResponse.from_file(table), scene.sizes["band"], str(table))
+    if sensor := scene.attrs.get("sensor"):
+        known = get_sensor(sensor)
+        return known.select(names) if names and set(names) <= set(known.names) else known
+    if "wavelength" not in scene.coords:
+        raise MissingWavelengthsError(_no_wavelengths(str(scene.attrs.get("source", "the scene"))))
+    centres = np.asarray(scene["wavelength"].values, "f8")
+    widths = np.asarray(scene["fwhm"].values, "f8") if "fwhm" in scene.coords else None
+    if widths is None:
+        widths = _guessed_widths(centres)
+    return SpectralResponse.from_bands(centres, widths, names=names)
+
+
+def pixel_grid(scene: xr.DataArray) -> PixelGrid:
+    """The pixel grid of a scene or cube, from its x and y coordinates and ``spatial_ref``."""
+    import rioxarray  # noqa: F401  (registers .rio)
+
+    crs = scene.rio.crs
+    return PixelGrid(
+        crs_wkt=crs.to_wkt() if crs else None,
+        transform=tuple(scene.rio.transform())[:6],
+        shape=(scene.sizes["y"], scene.sizes["x"]),
+    )
+
+
+def _opened(path: str | Path) -> Any:
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            return rasterio.open(path)
+    except (RasterioError, OSError) as error:
+        if "://" not in str(path) and not Path(path).exists():
+            raise SceneReadError(
+                f"'{path}' does not exist, a raster is needed: check the path"
+            ) from error
+        raise SceneReadError(
+            f"'{path}' cannot be opened as a raster ({_one_line(error)}), a GDAL raster or Zarr "
+            "store is needed: check the file"
+        ) from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _to_nm(value: float, unit: str) -> float:
+    if unit.lower().startswith(("micro", "um", "µm", "μm")) or (not unit and value < 100):
+        return value * 1000
+    return value
+
+
+def _spectral_tags(
+    dataset: Any, indexes: tuple[int, ...]
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Centres and widths in nm of the bands, each None unless every band has one."""
+    envi = dataset.tags(ns="ENVI")
+    listed = _envi_list(envi.get("wavelength"))
+    listed_widths = _envi_list(envi.get("fwhm"))
+    envi_unit = envi.get("wavelength_units", "")
+    centres: list[float | None] = []
+    widths: list[float | None] = []
+    for position, index in enumerate(indexes):
+        imagery = dataset.tags(index, ns="IMAGERY")
+        default = dataset.tags(index)
+        unit = default.get("wavelength_units", "")
+        centre = _number(imagery.get("CENTRAL_WAVELENGTH_UM"))
+        width = _number(imagery.get("FWHM_UM"))
+        centre = centre * 1000 if centre else None
+        width = width * 1000 if width else None
+        if centre is None and (value := _number(default.get("wavelength"))):
+            centre = _to_nm(value, unit)
+        if width is None and (value := _number(default.get("fwhm"))):
+            width = _to_nm(value, unit or ("nm" if value >= 1 else "um"))
+        if centre is None and listed and len(listed) == dataset.count:
+            centre = _to_nm(listed[index - 1], envi_unit)
+        if width is None and listed_widths and len(listed_widths) == dataset.count:
+            width = _to_nm(listed_widths[index - 1], envi_unit or "nm")
+        if centre is None:
+            centre = _described_wavelength(dataset.descriptions[index - 1])
+        centres.append(centre)
+        widths.append(width)
+    return _all_or_none(centres), _all_or_none(widths)
+
+
+def _all_or_none(values: list[float | None]) -> tuple[float, ...] | None:
+    known = tuple(value for value in values if value is not None)
+    return known if len(known) == len(values) else None
+
+
+def _envi_list(text: str | None) -> list[float]:
+    numbers = re.findall(r"[-+0-9.eE]+", text or "")
+    return [float(number) for number in numbers if _number(number) is not None]
+
+
+def _described_wavelength(description: str | None) -> float | None:
+    found = re.search(
+        r"(\d+(?:\.\d+)?)\s*(nm|nanomet|um|µm|μm|micromet)", description or "", re.IGNORECASE
+    )
+    return _to_nm(float(found[1]), found[2]) if found else None
+
+
+def _scaling(
+    info: RasterInfo, scale: float | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    count = len(info.indexes)
+    if scale is not None:
+        return np.full(count, scale, "f4"), np.zeros(count, "f4")
+    if not info.scale_stated and np.dtype(info.dtype).kind in "iu":
+        warnings.warn(
+            f"'{info.path}' holds integers ({info.dtype}) and states no scale: taken as "
+            "reflectance x 10000; give --scale (scale=...) if that is wrong",
+            PixelSSRWarning,
+            stacklevel=4,
+        )
+        return np.full(count, DEFAULT_INTEGER_SCALE, "f4"), np.zeros(count, "f4")
+    return np.array(info.scales, "f4"), np.array(info.offsets, "f4")
+
+
+def _lazy_raster(
+    info: RasterInfo, scales: NDArray[np.float32], offsets: NDArray[np.float32]
+) -> xr.DataArray:
+    # Tasks carry the path and a window, so they pickle and need no open file.
+    import dask.array as da
+
+    height, width = info.shape
+    chunks = ((len(info.indexes),), _edges(height), _edges(width))
+    read: Callable[..., NDArray[np.float32]] = _read_chunk
+    data = da.map_blocks(
+        read,
+        info.path,
+        info.indexes,
+        scales,
+        offsets,
+        chunks=chunks,
+        dtype="f4",
+        meta=np.empty((0, 0, 0), "f4"),
+        name=f"scene-{da.core.tokenize(info, scales, offsets)}",
+    )
+    grid = PixelGrid(info.crs_wkt, info.transform, info.shape)
+    return _georeferenced(data, grid, np.arange(1, len(info.indexes) + 1))
+
+
+def _edges(size: int) -> tuple[int, ...]:
+    return tuple(min(CHUNK, size - start) for start in range(0, size, CHUNK))
+
+
+def _read_chunk(
+    path: str,
+    indexes: tuple[int, ...],
+    scales: NDArray[np.float32],
+    offsets: NDArray[np.float32],
+    block_info: Any = None,
+) -> NDArray[np.float32]:
+    from rasterio.errors import RasterioError
+    from rasterio.windows import Window
+
+    (row, row_stop), (col, col_stop) = block_info[None]["array-location"][1:]
+    window = Window(col, row, col_stop - col, row_stop - row)
+    with _opened(path) as dataset:
+        try:
+            values = dataset.read(indexes, window=window).astype("f4")
+            masks = dataset.read_masks(indexes, window=window)
+        except RasterioError as error:
+            raise SceneReadError(
+                f"'{path}' cannot be read at rows {row}-{row_stop}, columns {col}-{col_stop} "
+                f"({_one_line(error)}), the file is truncated or damaged: copy it again"
+            ) from error
+    values[masks == 0] = np.nan
+    values[~np.isfinite(values)] = np.nan
+    values *= scales[:, None, None]
+    values += offsets[:, None, None]
+    return np.asarray(values)
+
+
+def _georeferenced(data: Any, grid: PixelGrid, bands: NDArray[Any]) -> xr.DataArray:
+    import rioxarray  # noqa: F401  (registers .rio)
+
+    height, width = grid.shape
+    affine = grid.affine
+    x = affine.c + affine.a * (np.arange(width) + 0.5)
+    y = affine.f + affine.e * (np.arange(height) + 0.5)
+    scene = xr.DataArray(
+        data, dims=("band", "y", "x"), coords={"band": bands, "y": y, "x": x}, name="reflectance"
+    )
+    if grid.crs_wkt is not None:
+        scene = scene.rio.write_crs(grid.crs_wkt)
+    return scene.rio.write_transform(affine)
+
+
+def _set_crs(scene: xr.DataArray, crs: str) -> xr.DataArray:
+    import rioxarray  # noqa: F401  (registers .rio)
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    try:
+        known = CRS.from_user_input(crs)
+    except CRSError as error:
+        raise SceneError(
+            f"'{crs}' is not a coordinate reference system, a code or WKT is needed: "
+            "give --crs EPSG:<number>"
+        ) from error
+    transform = scene.rio.transform()
+    return scene.rio.write_crs(known.to_wkt()).rio.write_transform(transform)
+
+
+def _open_zarr(path: str | Path, kind: str) -> xr.DataArray:
+    import rioxarray  # noqa: F401  (registers .rio)
+
+    try:
+        dataset = xr.open_zarr(path, decode_coords="all", consolidated=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise SceneReadError(
+            f"'{path}' cannot be opened as a Zarr store ({_one_line(error)}), a {kind} is needed: "
+            "check the path"
+        ) from error
+    found = [array for array in dataset.data_vars.values() if {"y", "x"} < set(array.dims)]
+    if len(found) != 1 or found[0].ndim != 3:
+        raise SceneReadError(
+            f"'{path}' holds {len(found)} image arrays, one with a spectral axis, y and x is "
+            "needed: write the array alone"
+        )
+    (spectral,) = set(found[0].dims) - {"y", "x"}
+    array = found[0].transpose(spectral, "y", "x").astype("f4")
+    if kind == "scene" and spectral != "band":
+        array = array.rename({spectral: "band"})
+        if "wavelength" not in array.coords:
+            array = array.assign_coords(wavelength=("band", array["band"].values))
+        array = array.assign_coords(band=np.arange(1, array.sizes["band"] + 1))
+    return array
+
+
+def _zarr_wavelengths(
+    scene: xr.DataArray,
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    def listed(name: str) -> tuple[float, ...] | None:
+        return tuple(map(float, scene[name].values)) if name in scene.coords else None
+
+    return listed("wavelength"), listed("fwhm")
+
+
+def _with_wavelengths(
+    scene: xr.DataArray,
+    descriptions: tuple[str, ...],
+    centres: tuple[float, ...] | None,
+    widths: tuple[float, ...] | None,
+    sensor: str | None,
+    response: str | Path | None,
+) -> xr.DataArray:
+    source, count = str(scene.attrs["source"]), scene.sizes["band"]
+    names: tuple[str, ...] = tuple(
+        text or str(number) for number, text in enumerate(descriptions, 1)
+    )
+    if response is not None:
+        table = _checked(SpectralResponse.from_file(response), count, str(response))
+        scene.attrs["response"] = str(response)
+    elif sensor is not None:
+        table = _matched(get_sensor(sensor), sensor, descriptions, centres, count, source)
+        scene.attrs["sensor"] = sensor
+        names = table.names
+    elif centres is None:
+        raise MissingWavelengthsError(_no_wavelengths(source))
+    else:
+        widths_nm = np.array(widths) if widths else _guessed_widths(np.array(centres))
+        table = SpectralResponse.from_bands(np.array(centres), widths_nm)
+    if len(set(names)) != count:
+        names = tuple(str(number) for number in range(1, count + 1))
+    return scene.assign_coords(
+        band=list(names),
+        wavelength=(
+            "band",
+            table.centres_nm,
+            {"units": "nm", "standard_name": "sensor_band_central_radiation_wavelength"},
+        ),
+        fwhm=("band", table.fwhm_nm, FWHM_ATTRS),
+    )
+
+
+def _checked(table: SpectralResponse, count: int, source: str) -> SpectralResponse:
+    if len(table.names) != count:
+        raise ResponseError(
+            f"'{source}' describes {len(table.names)} bands ({', '.join(table.names)}), the scene "
+            f"has {count}: give a table with one column per band, in the scene's band order"
+        )
+    return table
+
+
+def _matched(
+    known: SpectralResponse,
+    sensor: str,
+    descriptions: tuple[str, ...],
+    centres: tuple[float, ...] | None,
+    count: int,
+    source: str,
+) -> SpectralResponse:
+    """The sensor's bands in the scene's order: by name, then by wavelength, then one to one."""
+    by_name = {_plain(name): index for index, name in enumerate(known.names)}
+    plain = [_plain(text) for text in descriptions]
+    if all(text in by_name for text in plain) and len(set(plain)) == count:
+        return known.select([by_name[text] for text in plain])
+    if centres is not None:
+        nearest = [int(np.abs(known.centres_nm - centre).argmin()) for centre in centres]
+        distance = np.abs(known.centres_nm[nearest] - np.array(centres))
+        if len(set(nearest)) == count and distance.max() < 25:
+            return known.select(nearest)
+    if len(known.names) == count:
+        return known
+    raise ResponseError(
+        f"'{source}' has {count} bands and sensor '{sensor}' has {len(known.names)} "
+        f"({', '.join(known.names)}), they cannot be matched: name the bands by their "
+        "descriptions, or give --response with a table of this scene's bands"
+    )
+
+
+def _plain(text: str) -> str:
+    """Band name without case, separators and leading zeros: ``B02`` and ``b2`` are one band."""
+    return re.sub(r"(?<=[a-z])0+(?=\d)", "", re.sub(r"[\s_\-]", "", text.lower()))
+
+
+def _guessed_widths(centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    distance = np.abs(centres[:, None] - centres[None, :])
+    np.fill_diagonal(distance, np.inf)
+    nearest = distance.min(1) if len(centres) > 1 else np.array([120.0])
+    widths = (nearest / 2).clip(20, 80)
+    warnings.warn(
+        "the scene states no band widths: taken as half the distance to the next band "
+        f"({', '.join(f'{width:.0f}' for width in widths)} nm); give --sensor or --response "
+        "if that is wrong",
+        PixelSSRWarning,
+        stacklevel=5,
+    )
+    return np.asarray(widths)
+
+
+def _no_wavelengths(source: str) -> str:
+    known = ", ".join(sensor.name for sensor in list_sensors())
+    return (
+        f"'{source}' does not say which wavelengths its bands measure, they are needed: give "
+        f"--sensor NAME ({known}) or --response CSV"
+    )

@@ -1,0 +1,325 @@
+"""Pixel-SSR: training a network on a scene and a few point spectra (eqs. 3, 14 and 15).
+
+Gamma-modelled spectra go *in*, in training and use alike; the measured spectra appear only in the
+loss. Without points L_rep and L_SSIM alone remain, the unsupervised mode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pixelssr_geo.errors import WeightsError
+from pixelssr_geo.losses import (
+    LossTerms,
+    LossWeights,
+    adjacent_ssim_loss,
+    overall_loss,
+    pixel_to_image_loss,
+    point_loss,
+    projection_loss,
+)
+from pixelssr_geo.nets import create_net
+from pixelssr_geo.nets.dypro.net import DyProMamba, PixelToImage
+from pixelssr_geo.prior import GammaPrior, GaussianPrior, PointPrior, modelled_points
+from pixelssr_geo.training.checkpoint import load_checkpoint, save_checkpoint
+from pixelssr_geo.training.loop import Schedule, TrainingRecord, train
+from pixelssr_geo.training.patches import WindowReader, cut_patches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from pixelssr_geo.labels import Labels
+
+HELD_OUT = 0.2
+"""Share of the labels that early stopping looks at, from five labels on."""
+
+TRAINING_STREAM = 1 << 32
+"""First counter of the noise drawn in training; tiles count from zero."""
+
+HELD_OUT_STREAM = 1 << 31
+"""First counter, after that, of the noise at held-out labels: the same at every look."""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelPlan:
+    """How a network is trained on points."""
+
+    steps: int = 200
+    """Optimiser steps at the most."""
+    patch: int = 48
+    """Rows and columns of a training patch."""
+    batch: int = 2
+    """Patches in a step."""
+    unlabelled: int = 32
+    """Patches without regard to labels, for the losses that need none."""
+    learning_rate: float = 1e-3
+    """Five times the paper's 2e-4, for some hundred steps instead of 200 epochs."""
+    label_ratio: float = 0.01
+    """Share omega of the pixels that carry a modelled spectrum (eq. 2)."""
+    seed: int = 0
+    """Of the initial weights, the patches, the noise and the order."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PixelModel:
+    """A trained network with all that its use needs."""
+
+    net: torch.nn.Module
+    """In evaluation mode."""
+    gain: float
+    """Reflectance is multiplied by this on the way in and divided on the way out, so that the
+    scene fills the range 0-1 that the paper's images have."""
+    prior: PointPrior
+    """Of the modelled spectra, in the network's units."""
+    label_ratio: float
+    """Share of the pixels that carry a modelled spectrum."""
+    seed: int
+    """Of the modelled spectra."""
+    band_centres_nm: tuple[float, ...]
+    """Bands that the network was trained on."""
+    channel_centres_nm: tuple[float, ...]
+    """Channels that it gives."""
+
+    def guide(self, size: int, stream: int) -> NDArray[np.float32]:
+        """Modelled spectra of one tile, ``(channel, y, x)``, by its global index."""
+        shape = (size, size)
+        return modelled_points(
+            self.prior, shape, self.label_ratio, seed=self.seed, stream=stream
+        )
+
+    def __call__(
+        self, stack: NDArray[np.float32], tiles: NDArray[np.int64], device: torch.device
+    ) -> NDArray[np.float32]:
+        """Cubes ``(n, channel, tile, tile)`` for tiles ``(n, band, tile, tile)``."""
+        guide = np.stack([self.guide(stack.shape[-1], int(tile)) for tile in tiles])
+        with torch.inference_mode():
+            x = torch.from_numpy(stack).to(device) * self.gain
+            y = self.net(x, torch.from_numpy(guide).to(device)) / self.gain
+        return np.asarray(y.cpu().numpy())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PixelFit:
+    """A trained model and how it went."""
+
+    model: PixelModel
+    """The model."""
+    record: TrainingRecord
+    """Steps and losses."""
+    held: NDArray[np.int64]
+    """Labels that were held out."""
+    held_errors: NDArray[np.float64]
+    """Truth minus reconstruction there, reflectance, ``(held, channel)``."""
+
+
+def train_pixel(
+    labels: Labels | None,
+    read: WindowReader,
+    response: NDArray[np.float64],
+    prior: PointPrior,
+    plan: PixelPlan,
+    *,
+    gain: float,
+    band_centres_nm: tuple[float, ...],
+    channel_centres_nm: tuple[float, ...],
+    net: str = "dypro-mamba",
+    weights: LossWeights | None = None,
+    device: torch.device,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> PixelFit:
+    """Train a network with the paper's four losses, or its two label-free ones without labels.
+
+    From five labels on, a fifth is held out: training stops early by the error there, and the best
+    weights are kept.
+
+    Parameters
+    ----------
+    labels
+        Labelled pixels, usable bands only; None or empty for the unsupervised mode.
+    read
+        Reads windows of the scene, usable bands only.
+    response
+        Response matrix S of these bands, ``(band, channel)``.
+    prior
+        Of the modelled spectra, fitted in the network's units (reflectance times ``gain``).
+    plan
+        Steps, patches, rate, ratio, seed.
+    gain
+        Factor from reflectance to the network's units.
+    band_centres_nm, channel_centres_nm
+        What the network is trained on, kept in the model.
+    net
+        Registered name of the network.
+    weights
+        Of the losses; the paper's 1, 1, 0.3 and 0.3 by default.
+    device
+        Where to train.
+    progress
+        Called after each step with the step, the number of steps and the loss.
+    """
+    weights = weights or LossWeights()
+    bands, channels = response.shape
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(plan.seed)
+        trained = _WithImageHead(create_net(net, bands=bands, channels=channels)).to(device)
+    model = PixelModel(
+        trained.net, gain, prior, plan.label_ratio, plan.seed, band_centres_nm, channel_centres_nm
+    )
+    labels = labels if labels is not None else _no_labels(bands, channels)
+    shuffled = np.random.default_rng(plan.seed).permutation(len(labels))
+    held = shuffled[: int(HELD_OUT * len(labels))]
+    used = shuffled[len(held) :]
+    patches = cut_patches(read, labels, size=plan.patch, extra=plan.unlabelled, seed=plan.seed)
+    seen = np.concatenate([used, np.arange(len(labels), len(patches))])
+    matrix = torch.from_numpy(response.astype("f4")).to(device)
+    order = np.random.default_rng(plan.seed + 1)
+    target = labels.spectra * gain
+
+    def guides(count: int, stream: int) -> torch.Tensor:
+        drawn = [model.guide(plan.patch, TRAINING_STREAM + stream + k) for k in range(count)]
+        return torch.from_numpy(np.stack(drawn)).to(device)
+
+    def step_loss(step: int) -> torch.Tensor:
+        chosen = order.choice(seen, min(plan.batch, len(seen)), replace=False)
+        batch = patches.batch(chosen, labels.take(used), target[used], device)
+        x = batch.bands * gain
+        y, mapped = trained(x, guides(len(chosen), step * plan.batch))
+        terms = LossTerms(
+            point=point_loss(y, batch.target, batch.labelled),
+            projection=projection_loss(x, y, matrix, batch.valid),
+            ssim=adjacent_ssim_loss(y),
+            image=y.new_zeros(())
+            if mapped is None
+            else pixel_to_image_loss(x, mapped, batch.valid),
+        )
+        return overall_loss(terms, weights)
+
+    def held_errors() -> NDArray[np.float64]:
+        """Truth minus reconstruction at the held-out labels, reflectance, ``(label, channel)``."""
+        errors = np.empty((len(held), channels))
+        for k, index in enumerate(held):
+            batch = patches.batch(np.array([index]), labels, target, device)
+            y, _ = trained(batch.bands * gain, guides(1, HELD_OUT_STREAM + k))
+            row = labels.rows[index] - patches.origins[index, 0]
+            col = labels.cols[index] - patches.origins[index, 1]
+            errors[k] = labels.spectra[index] - y[0, :, row, col].cpu().numpy() / gain
+        return errors
+
+    record = train(
+        trained,
+        step_loss,
+        Schedule(plan.steps, plan.learning_rate, validate_every=max(1, plan.steps // 10)),
+        validate=(lambda: float(np.abs(held_errors()).mean())) if len(held) else None,
+        progress=progress,
+    )
+    with torch.inference_mode():
+        return PixelFit(model, record, held, held_errors())
+
+
+class _WithImageHead(torch.nn.Module):
+    """The network and, where it has the paper's neck, the mapping of L_P2I beside it."""
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.image = (
+            PixelToImage(net.config.width, net.bands) if isinstance(net, DyProMamba) else None
+        )
+
+    def forward(
+        self, x: torch.Tensor, guide: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if self.image is None:
+            return self.net(x, guide), None
+        y, y3 = self.net.forward_with_neck(x, guide)  # type: ignore[operator]
+        return y, self.image(y3)
+
+
+def _no_labels(bands: int, channels: int) -> Labels:
+    from pixelssr_geo.labels import Labels
+
+    none = np.empty(0, "i8")
+    return Labels(none, none, np.empty((0, bands)), np.empty((0, channels)))
+
+
+def save_pixel_model(path: str | Path, model: PixelModel, *, net: str, mode: str) -> None:
+    """Write a trained model; :func:`load_pixel_model` reads it back.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    config = getattr(model.net, "config", None)
+    description: dict[str, Any] = {
+        "net": net,
+        "mode": mode,
+        "options": asdict(config) if config is not None else {},
+        "gain": model.gain,
+        "prior": _prior_to_dict(model.prior),
+        "label_ratio": model.label_ratio,
+        "seed": model.seed,
+        "band_centres_nm": list(model.band_centres_nm),
+        "channel_centres_nm": list(model.channel_centres_nm),
+    }
+    save_checkpoint(path, model.net.state_dict(), description)
+
+
+def load_pixel_model(path: str | Path, *, device: torch.device) -> PixelModel:
+    """A model written by :func:`save_pixel_model`, on ``device``.
+
+    Raises
+    ------
+    WeightsError
+        If the file is broken or holds something else.
+    """
+    state, about = load_checkpoint(path)
+    try:
+        net = create_net(
+            about["net"],
+            bands=len(about["band_centres_nm"]),
+            channels=len(about["channel_centres_nm"]),
+            **about["options"],
+        )
+        net.load_state_dict(state)
+        return PixelModel(
+            net=net.to(device).eval(),
+            gain=float(about["gain"]),
+            prior=_prior_from_dict(about["prior"]),
+            label_ratio=float(about["label_ratio"]),
+            seed=int(about["seed"]),
+            band_centres_nm=tuple(about["band_centres_nm"]),
+            channel_centres_nm=tuple(about["channel_centres_nm"]),
+        )
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"'{path}' does not describe a usable network ({type(error).__name__}: {reason}): use "
+            "weights made by this version of `pixelssr-geo train`"
+        ) from error
+
+
+def _prior_to_dict(prior: PointPrior) -> dict[str, Any]:
+    if isinstance(prior, GammaPrior):
+        return {
+            "kind": "gamma",
+            "shape": prior.shape.tolist(),
+            "scale": prior.scale.tolist(),
+            "correlation": prior.correlation,
+        }
+    return {"kind": "gaussian", "mean": prior.mean.tolist(), "std": prior.std.tolist()}
+
+
+def _prior_from_dict(about: dict[str, Any]) -> PointPrior:
+    if about["kind"] == "gamma":
+        return GammaPrior(
+            np.array(about["shape"]), np.array(about["scale"]), float(about["correlation"])
+        )
+    return GaussianPrior(np.array(about["mean"]), np.array(about["std"]))

@@ -1,0 +1,219 @@
+"""What is known of a cube before its values are: grid, wavelengths and provenance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from pixelssr_geo.errors import SettingsError, WavelengthGridError
+from pixelssr_geo.grid import PixelGrid
+from pixelssr_geo.scene import FWHM_ATTRS, WAVELENGTH_ATTRS, pixel_grid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+DIMS = ("wavelength", "y", "x")
+NAME = "reflectance"
+CF_ATTRS = {
+    "units": "1",
+    "standard_name": "surface_bidirectional_reflectance",
+    "long_name": "surface reflectance",
+}
+# Attributes that describe the array or its encoding, not where the cube came from.
+_NOT_PROVENANCE = {*CF_ATTRS, "grid_mapping", "scale_factor", "add_offset", "_FillValue"}
+
+
+@dataclass(frozen=True, slots=True)
+class CubeTemplate:
+    """Grid, channels and provenance of a cube; no values. Pickles."""
+
+    shape: tuple[int, int]
+    """Rows and columns."""
+    wavelengths_nm: tuple[float, ...]
+    """Centre of each channel."""
+    fwhm_nm: tuple[float, ...]
+    """Full width at half maximum of each channel."""
+    crs_wkt: str | None
+    """Coordinate reference system as WKT; None when the scene carries none."""
+    transform: tuple[float, float, float, float, float, float]
+    """Affine a, b, c, d, e, f from (column, row) corners to (x, y)."""
+    attrs: Mapping[str, str] = field(default_factory=dict)
+    """Provenance: tool version, configuration, weights, inputs."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a cube."""
+        if len(self.fwhm_nm) != len(self.wavelengths_nm):
+            raise WavelengthGridError(
+                f"{len(self.wavelengths_nm)} wavelengths come with {len(self.fwhm_nm)} widths,"
+                " expected one width per wavelength: give as many"
+            )
+        numbers = (*self.wavelengths_nm, *self.fwhm_nm)
+        if not numbers or not all(math.isfinite(value) and value > 0 for value in numbers):
+            raise WavelengthGridError(
+                f"wavelengths {_few(self.wavelengths_nm)} and widths {_few(self.fwhm_nm)} nm found,"
+                " expected at least one channel and positive numbers: correct them"
+            )
+        if min(self.shape) < 1:
+            raise SettingsError(
+                f"cube has {self.shape[0]} rows and {self.shape[1]} columns, expected at least one"
+                " pixel: check the scene or the window"
+            )
+
+    @classmethod
+    def from_cube(cls, cube: xr.DataArray) -> CubeTemplate:
+        """Take the template of an existing cube, lazy or not; no values are read.
+
+        Parameters
+        ----------
+        cube
+            Dims ``wavelength``, ``y``, ``x`` in any order, coordinate ``wavelength`` in nm. Without
+            a ``fwhm`` coordinate the distance between neighbouring channels is taken.
+
+        Raises
+        ------
+        SettingsError
+            If the dims are others, or a single row or column leaves the pixel size unknown.
+        WavelengthGridError
+            If the wavelengths are missing or not positive.
+        """
+        if set(cube.dims) != set(DIMS):
+            raise SettingsError(
+                f"array has the dims ({', '.join(map(str, cube.dims))}), a cube has"
+                " (wavelength, y, x): rename or select them"
+            )
+        grid = _grid(cube)
+        wavelengths = _wavelengths(cube)
+        return cls(
+            shape=grid.shape,
+            wavelengths_nm=wavelengths,
+            fwhm_nm=_widths(cube, wavelengths),
+            crs_wkt=grid.crs_wkt,
+            transform=grid.transform,
+            attrs={
+                str(key): str(value)
+                for key, value in cube.attrs.items()
+                if key not in _NOT_PROVENANCE
+            },
+        )
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return len(self.wavelengths_nm)
+
+    @property
+    def grid(self) -> PixelGrid:
+        """The pixel grid."""
+        return PixelGrid(self.crs_wkt, self.transform, self.shape)
+
+    def coords(self) -> dict[str, xr.Variable]:
+        """Return the coordinates of the cube, after CF and as rioxarray reads them.
+
+        ``wavelength`` and ``fwhm`` in nm, ``y`` and ``x`` at pixel centres (absent when the grid is
+        rotated, for then they are no axes) and the scalar ``spatial_ref``.
+        """
+        coords = {
+            "wavelength": xr.Variable(
+                "wavelength", np.asarray(self.wavelengths_nm, np.float64), WAVELENGTH_ATTRS
+            ),
+            "fwhm": xr.Variable("wavelength", np.asarray(self.fwhm_nm, np.float64), FWHM_ATTRS),
+        }
+        a, b, c, d, e, f = self.transform
+        if b == d == 0:
+            axis_attrs = _axis_attrs(self.crs_wkt)
+            y = f + e * (np.arange(self.shape[0]) + 0.5)
+            x = c + a * (np.arange(self.shape[1]) + 0.5)
+            coords["y"] = xr.Variable("y", y, axis_attrs["y"])
+            coords["x"] = xr.Variable("x", x, axis_attrs["x"])
+        return {**coords, "spatial_ref": xr.Variable((), 0, self._spatial_ref())}
+
+    def to_dataarray(self, values: Any) -> xr.DataArray:
+        """Wrap values as a cube.
+
+        Parameters
+        ----------
+        values
+            NumPy or Dask array ``(wavelength, y, x)``, reflectance.
+        """
+        cube = xr.DataArray(
+            values,
+            dims=DIMS,
+            coords=self.coords(),
+            name=NAME,
+            attrs={**CF_ATTRS, **self.attrs},
+        )
+        # In the encoding, not in the attributes: that is where rioxarray and xarray look for it.
+        cube.encoding["grid_mapping"] = "spatial_ref"
+        return cube
+
+    def _spatial_ref(self) -> dict[str, Any]:
+        a, b, c, d, e, f = self.transform
+        # GDAL's order of the six numbers differs from affine's.
+        geotransform = {"GeoTransform": " ".join(repr(float(v)) for v in (c, a, b, f, d, e))}
+        if self.crs_wkt is None:
+            return geotransform
+        from pyproj import CRS
+
+        return {
+            **CRS.from_wkt(self.crs_wkt).to_cf(),
+            "spatial_ref": self.crs_wkt,
+            **geotransform,
+        }
+
+
+def _grid(cube: xr.DataArray) -> PixelGrid:
+    grid = pixel_grid(cube)
+    # rioxarray takes such a cube as one without georeference.
+    if min(grid.shape) == 1 and {"x", "y"} <= set(cube.coords) and not _states_transform(cube):
+        raise SettingsError(
+            f"the pixel size of a cube with {grid.shape[0]} rows and {grid.shape[1]} columns cannot"
+            " be told from its coordinates, expected a transform: set it with"
+            " cube.rio.write_transform(...)"
+        )
+    return grid
+
+
+def _states_transform(cube: xr.DataArray) -> bool:
+    name = cube.rio.grid_mapping
+    return name in cube.coords and "GeoTransform" in cube.coords[name].attrs
+
+
+def _wavelengths(cube: xr.DataArray) -> tuple[float, ...]:
+    if "wavelength" not in cube.coords:
+        raise WavelengthGridError(
+            f"cube has {cube.sizes['wavelength']} channels without wavelengths, expected a"
+            " coordinate 'wavelength' in nm: set it with cube.assign_coords(wavelength=...)"
+        )
+    return tuple(float(value) for value in cube["wavelength"].values)
+
+
+def _widths(cube: xr.DataArray, wavelengths: tuple[float, ...]) -> tuple[float, ...]:
+    if "fwhm" in cube.coords:
+        return tuple(float(value) for value in cube["fwhm"].values)
+    if len(wavelengths) == 1:
+        raise WavelengthGridError(
+            "cube has one channel and no width, expected a coordinate 'fwhm' in nm: set it with"
+            " cube.assign_coords(fwhm=('wavelength', [...]))"
+        )
+    spacing: NDArray[np.float64] = np.abs(np.gradient(np.asarray(wavelengths)))
+    return tuple(float(value) for value in spacing)
+
+
+def _axis_attrs(crs_wkt: str | None) -> dict[str, dict[str, Any]]:
+    if crs_wkt is None:
+        return {"y": {"axis": "Y"}, "x": {"axis": "X"}}
+    from pyproj import CRS
+
+    axes = {axis["axis"].lower(): axis for axis in CRS.from_wkt(crs_wkt).cs_to_cf()}
+    return {name: axes.get(name, {"axis": name.upper()}) for name in ("y", "x")}
+
+
+def _few(values: tuple[float, ...]) -> str:
+    text = ", ".join(f"{value:g}" for value in values[:4])
+    return f"[{text}{', ...' if len(values) > 4 else ''}]"

@@ -1,0 +1,317 @@
+"""From a function on tiles to a cube: cut, fill, batch, blend, and run block by block.
+
+:func:`blend_block` computes one block; the eager path (:func:`map_blocks`) and the lazy path
+(:func:`lazy_mosaic`) share it. Every pixel adds up its tiles in the order of their global index,
+and each tile is filled and padded from its own pixels alone. So the sum is the same to the last bit
+whatever the block size, the batch size and the number of workers, as long as the tile function's
+result for one tile does not depend on the others in its batch.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from typing import Any, TypeAlias
+
+import dask.array as da
+import dask.threaded
+import numpy as np
+from dask.base import tokenize
+from numpy.typing import DTypeLike, NDArray
+
+from pixelssr_geo.errors import SettingsError
+from pixelssr_geo.tiling.blend import axis_weights
+from pixelssr_geo.tiling.plan import TilePlan, Window
+
+ReadFunction: TypeAlias = Callable[[Window], NDArray[Any]]
+"""A window within the scene -> its values ``(band, y, x)``, NaN where there is no data."""
+
+TileFunction: TypeAlias = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[Any]]
+"""Tiles ``(n, band, tile, tile)`` and their indices ``(n,)`` -> ``(n, channel, tile, tile)``."""
+
+
+def blend_block(
+    plan: TilePlan,
+    block: Window,
+    tile_function: TileFunction,
+    read: ReadFunction,
+    *,
+    channels: int,
+    batch_size: int,
+    stop: threading.Event | None = None,
+) -> NDArray[np.float32]:
+    """Compute the values ``(channel, y, x)`` of one block, blended from every tile that touches it.
+
+    Parameters
+    ----------
+    plan
+        The lattice of tiles.
+    block
+        One of ``plan.blocks``, or any other window within the scene.
+    tile_function
+        Called with stacks of exactly ``batch_size`` tiles, float32 without NaN, so that every
+        forward has one shape; the last stack is filled up with copies of its last tile, whose
+        results are dropped. Out-of-memory is its own affair.
+    read
+        Called once, with a window within the scene. A pixel that is not finite in some band has
+        no data.
+    channels
+        Channels that ``tile_function`` returns.
+    batch_size
+        Tiles in a stack.
+    stop
+        Looked at before every stack; when set, the block is given up.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape ``(channels, block.height, block.width)``; NaN where the scene has no data.
+
+    Raises
+    ------
+    SettingsError
+        If ``batch_size`` is not positive or ``tile_function`` returns another shape.
+    concurrent.futures.CancelledError
+        If ``stop`` was set.
+    """
+    if batch_size < 1:
+        raise SettingsError(f"batch size is {batch_size}, expected at least 1: give a larger one")
+    origin = plan.read_window(block)
+    scene = np.asarray(read(origin), dtype=np.float32)
+    valid: NDArray[np.bool_] = np.all(np.isfinite(scene), axis=0)
+    row_weights = axis_weights(plan.row_starts, plan.tile, plan.overlap)
+    col_weights = axis_weights(plan.col_starts, plan.tile, plan.overlap)
+    # A tile without a valid pixel adds to no pixel that is kept.
+    tiles = [
+        (index, inside)
+        for index in plan.tiles_of(block)
+        if valid[(inside := _inside(plan, index, origin)).slices].any()
+    ]
+
+    cube = np.zeros((channels, *block.shape), dtype=np.float32)
+    for batch in _batches(tiles, batch_size):
+        if stop is not None and stop.is_set():
+            raise CancelledError("block given up: the run was stopped")
+        stack = np.stack([_cut(scene, valid, inside, plan.tile) for _, inside in batch])
+        indices = np.array([index for index, _ in batch], dtype=np.int64)
+        result = _run(tile_function, stack, indices, batch_size, channels)
+        for index, values in zip(indices.tolist(), result, strict=True):
+            window = plan.tile_window(index)
+            shared = window.intersect(block)
+            rows, cols = shared.relative_to(window).slices
+            row, col = divmod(index, len(plan.col_starts))
+            weights = row_weights[row, rows, None] * col_weights[col, cols]
+            cube[:, *shared.relative_to(block).slices] += weights * values[:, rows, cols]
+    cube[:, ~valid[block.relative_to(origin).slices]] = np.nan
+    return cube
+
+
+def fill_invalid(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Replace every invalid pixel by the valid pixel nearest to it.
+
+    Valid pixels are untouched. Of several nearest pixels the one in the leftmost column is taken,
+    and in that column the upper.
+
+    Parameters
+    ----------
+    values
+        Shape ``(band, y, x)``.
+    valid
+        Shape ``(y, x)``; at least one pixel is valid.
+    """
+    if valid.all():
+        return values
+    rows, cols = _nearest_valid(valid)
+    filled = values.copy()
+    filled[:, ~valid] = values[:, rows[~valid], cols[~valid]]
+    return filled
+
+
+def map_blocks(
+    plan: TilePlan,
+    block_function: Callable[[Window], object],
+    *,
+    workers: int,
+    on_done: Callable[[Window], object] | None = None,
+    blocks: Sequence[Window] | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Run a function for every block, on Dask's threaded scheduler.
+
+    What it returns is dropped: it writes its result itself. Blocks are started in order, at most
+    ``workers`` at a time. When one fails, or on an interrupt, no further block is started, the
+    running ones are awaited, and the exception is raised.
+
+    Parameters
+    ----------
+    plan
+        Its blocks are run.
+    block_function
+        Called in the threads of a pool.
+    workers
+        Threads.
+    on_done
+        Called in the caller's thread for each block that is complete, in order of completion. An
+        exception that it raises stops the run.
+    blocks
+        The blocks to run, when not all of the plan's: those that a resumed run still lacks.
+    stop
+        Set on failure or interrupt, so that running blocks which look at it end early too
+        (:func:`blend_block` does).
+
+    Raises
+    ------
+    SettingsError
+        If ``workers`` is not positive.
+    """
+    if workers < 1:
+        raise SettingsError(f"workers is {workers}, expected at least 1: give a larger number")
+    # Dask is free in the order of tasks that do not depend on each other, so a task is not a block
+    # but a turn: it takes the next one.
+    pending = deque(plan.blocks if blocks is None else blocks)
+
+    def take_turn() -> Window:
+        block = pending.popleft()
+        block_function(block)
+        return block
+
+    def completed(_: str, block: Window, *__: object) -> None:
+        if on_done is not None:
+            on_done(block)
+
+    graph = {f"block-{turn}": (take_turn,) for turn in range(len(pending))}
+    # Callbacks given here are not seen by computations inside block_function, as registered
+    # ones would be.
+    callbacks = [(None, None, None, completed, None)]
+    with ThreadPoolExecutor(workers, thread_name_prefix="pixelssr-block") as pool:
+        try:
+            dask.threaded.get(graph, list(graph), pool=pool, callbacks=callbacks)
+        except BaseException:
+            if stop is not None:
+                stop.set()
+            raise
+
+
+def lazy_mosaic(
+    plan: TilePlan,
+    block_function: Callable[[Window], NDArray[Any]],
+    channels: int,
+    dtype: DTypeLike = np.float32,
+    *,
+    name: str | None = None,
+) -> da.Array:
+    """Return the cube as a lazy array ``(channel, y, x)`` with one chunk per block.
+
+    Nothing is computed here.
+
+    Parameters
+    ----------
+    plan
+        Its blocks become the chunks.
+    block_function
+        Returns the values ``(channel, y, x)`` of a block. It goes into the graph, so for
+        schedulers with processes it must pickle.
+    channels
+        Channels of the cube.
+    dtype
+        Of the chunks.
+    name
+        Name of the array in the graph; by default a hash of the arguments.
+    """
+    rows, cols = plan.shape
+    chunks = ((channels,), _block_sizes(rows, plan.block), _block_sizes(cols, plan.block))
+    lazy: da.Array = da.map_blocks(  # type: ignore[no-untyped-call]
+        _chunk,
+        plan=plan,
+        block_function=block_function,
+        chunks=chunks,
+        dtype=dtype,
+        meta=np.empty((0, 0, 0), dtype=dtype),
+        name=name or f"mosaic-{tokenize(plan, block_function, channels, np.dtype(dtype).str)}",
+    )
+    return lazy
+
+
+def _chunk(
+    *,
+    plan: TilePlan,
+    block_function: Callable[[Window], NDArray[Any]],
+    block_id: tuple[int, int, int],
+) -> NDArray[Any]:
+    _, row, col = block_id
+    size = plan.block
+    return block_function(Window(row * size, col * size, size, size).clip(plan.shape))
+
+
+def _block_sizes(size: int, block: int) -> tuple[int, ...]:
+    return tuple(min(block, size - start) for start in range(0, size, block))
+
+
+def _batches(
+    tiles: list[tuple[int, Window]], batch_size: int
+) -> Iterator[list[tuple[int, Window]]]:
+    for start in range(0, len(tiles), batch_size):
+        yield tiles[start : start + batch_size]
+
+
+def _inside(plan: TilePlan, index: int, origin: Window) -> Window:
+    """Return the part of a tile within the scene, counted from the window that was read."""
+    return plan.tile_window(index).clip(plan.shape).relative_to(origin)
+
+
+def _cut(
+    scene: NDArray[np.float32], valid: NDArray[np.bool_], inside: Window, tile: int
+) -> NDArray[np.float32]:
+    """Cut one tile ``(band, tile, tile)``, filled where invalid and padded where it leaves the scene.
+
+    The padding mirrors the scene, over and over where it is smaller than the padding; an axis of
+    one pixel has nothing to mirror and is repeated.
+    """
+    values = fill_invalid(scene[:, *inside.slices], valid[inside.slices])
+    if inside.shape == (tile, tile):
+        return values
+    margins = ((0, 0), (0, tile - inside.height), (0, tile - inside.width))
+    return np.pad(values, margins, mode="reflect")
+
+
+def _run(
+    tile_function: TileFunction,
+    stack: NDArray[np.float32],
+    indices: NDArray[np.int64],
+    batch_size: int,
+    channels: int,
+) -> NDArray[np.float32]:
+    """Return the results ``(n, channel, tile, tile)`` of one stack, run at the full batch size."""
+    count = len(stack)
+    full = np.minimum(np.arange(batch_size), count - 1)
+    result = np.asarray(tile_function(stack[full], indices[full]), dtype=np.float32)
+    expected = (batch_size, channels, *stack.shape[2:])
+    if result.shape != expected:
+        raise SettingsError(
+            f"tile function returned shape {result.shape}, expected {expected}"
+            " (tile, channel, y, x): give the number of channels that it returns"
+        )
+    return result[:count]
+
+
+def _nearest_valid(valid: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return row and column, each ``(y, x)``, of the nearest valid pixel.
+
+    Squared Euclidean distances separate: first the nearest valid pixel within each column, then
+    for each pixel the best among the columns' candidates in its row.
+    """
+    height, width = valid.shape
+    far = 2 * (height + width)
+    row = np.arange(height)[:, None]
+    above = np.maximum.accumulate(np.where(valid, row, -far), axis=0)
+    below = np.minimum.accumulate(np.where(valid, row, far)[::-1], axis=0)[::-1]
+    nearest = np.where(row - above <= below - row, above, below)
+    squared = (row - nearest) ** 2
+
+    rows = np.broadcast_to(row, valid.shape).copy()
+    cols = np.broadcast_to(np.arange(width), valid.shape).copy()
+    for col in np.flatnonzero(~valid.all(axis=0)):
+        best = np.argmin(squared + (np.arange(width) - col) ** 2, axis=1)
+        rows[:, col] = nearest[row[:, 0], best]
+        cols[:, col] = best
+    return rows, cols
