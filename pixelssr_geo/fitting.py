@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from pixelssr_geo.errors import DeviceError, PixelSSRWarning, SceneError, SettingsError, WeightsError
+from pixelssr_geo.errors import (
+    DeviceError,
+    PixelSSRWarning,
+    SceneError,
+    SettingsError,
+    WeightsError,
+)
 from pixelssr_geo.estimator import (
     Estimator,
     Gate,
@@ -257,6 +263,52 @@ def fit(
     return _with_estimator(base, context)
 
 
+def train(
+    scene: xr.DataArray,
+    points: PointSpectra | None,
+    path: str | Path,
+    *,
+    response: SpectralResponse | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> CrossValidation | None:
+    """Train DyPro-Mamba as the paper does on a scene and write its weights.
+
+    With points this is Pixel-SSR; without, the unsupervised mode. The weights serve
+    ``reconstruct`` with ``method="paper"`` on scenes of the same sensor.
+
+    Parameters
+    ----------
+    scene, points, response, progress
+        See :func:`fit`.
+    path
+        Weights to write, ``*.safetensors``.
+    **options
+        Fields of :class:`pixelssr_geo.settings.Settings`, such as ``steps=400``.
+
+    Returns
+    -------
+    CrossValidation or None
+        Error at the points that were held out, from five points on.
+
+    Raises
+    ------
+    PixelSSRError
+        If the inputs do not fit together or the weights cannot be written.
+    """
+    from pixelssr_geo.settings import Settings
+    from pixelssr_geo.training.pixel import save_pixel_model
+    from pixelssr_geo.writers import check_output
+
+    check_output(path, overwrite=True)
+    settings = Settings.of(**options, method="paper")
+    model = fit(scene, points, settings, response=response, progress=progress)
+    assert model.pixel_model is not None
+    mode = "pixel" if model.paired is not None and len(model.paired.labels) else "unsupervised"
+    save_pixel_model(path, model.pixel_model, net="dypro-mamba", mode=mode)
+    return model.cross_validation
+
+
 def resolve_device(name: str) -> torch.device:
     """The torch device of that name, ``auto`` being the first GPU or else the CPU.
 
@@ -482,9 +534,7 @@ def _with_pixel_model(
     notes = base.notes
     if not context.count:
         notes = (*notes, "trained without points: L_rep and L_SSIM alone (unsupervised)")
-    return replace(
-        base, pixel_model=fitted.model, cross_validation=validation, notes=notes
-    )
+    return replace(base, pixel_model=fitted.model, cross_validation=validation, notes=notes)
 
 
 def fit_pixel_model(

@@ -32,7 +32,9 @@ class PixelGrid:
         self, x: NDArray[np.float64], y: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows and columns of the pixels that contain the places; may lie outside the raster."""
-        cols, rows = ~self.affine * (np.asarray(x, "f8"), np.asarray(y, "f8"))
+        a, b, c, d, e, f = tuple(~self.affine)[:6]
+        east, north = np.asarray(x, "f8"), np.asarray(y, "f8")
+        cols, rows = a * east + b * north + c, d * east + e * north + f
         # A place that is not finite in this CRS lies in no pixel.
         lost = ~(np.isfinite(rows) & np.isfinite(cols))
         rows, cols = np.where(lost, -1, rows), np.where(lost, -1, cols)
@@ -41,9 +43,10 @@ class PixelGrid:
     def to_world(
         self, rows: NDArray[np.int64], cols: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """x and y of the pixels' centres."""
-        x, y = self.affine * (np.asarray(cols) + 0.5, np.asarray(rows) + 0.5)
-        return np.asarray(x), np.asarray(y)
+        """X and y of the pixels' centres."""
+        a, b, c, d, e, f = self.transform
+        right, down = np.asarray(cols, "f8") + 0.5, np.asarray(rows, "f8") + 0.5
+        return a * right + b * down + c, d * right + e * down + f
 
     def contains(self, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of the pixels lie inside the raster."""

@@ -95,7 +95,8 @@ def pair_points(
         response = scene_response(scene)
     if channels is None:
         channels = default_channels(points)
-    rows, cols = grid.to_pixels(*_moved(points, grid, scene))
+    source = str(scene.attrs.get("source", "the scene"))
+    rows, cols = grid.to_pixels(*moved_points(points, grid, source))
     spectra, share = _on_channels(points, channels)
     bands = _bands_under(scene, grid, rows, cols)
     reasons = _reasons(points, grid, rows, cols, bands, share)
@@ -131,13 +132,19 @@ def default_channels(points: PointSpectra | None, *, fwhm_nm: float | None = Non
         ) from error
 
 
-def _moved(
-    points: PointSpectra, grid: PixelGrid, scene: xr.DataArray
+def moved_points(
+    points: PointSpectra, grid: PixelGrid, source: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """X and y of the points in the CRS of a grid; ``source`` names the raster in messages.
+
+    Raises
+    ------
+    MissingCRSError
+        If the grid or the points carry no CRS.
+    """
     from pyproj import Transformer
 
     if grid.crs_wkt is None:
-        source = scene.attrs.get("source", "the scene")
         raise MissingCRSError(
             f"'{source}' carries no coordinate reference system, points need one to be placed: "
             "give --crs EPSG:<number> (crs=...)"

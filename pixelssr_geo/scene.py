@@ -241,6 +241,26 @@ def scene_response(scene: xr.DataArray) -> SpectralResponse:
     return SpectralResponse.from_bands(centres, widths, names=names)
 
 
+def read_mask(path: str | Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Where the first band of a raster is neither zero nor nodata, ``(y, x)``.
+
+    Raises
+    ------
+    SceneReadError
+        If the path is not a readable raster.
+    SceneError
+        If its size is not ``shape``.
+    """
+    info = read_raster_info(path)
+    if info.shape != tuple(shape):
+        raise SceneError(
+            f"mask '{path}' has {info.shape[0]} x {info.shape[1]} pixels, {shape[0]} x {shape[1]} "
+            "are needed: give a mask on the cube's grid"
+        )
+    plain = (np.ones(len(info.indexes), "f4"), np.zeros(len(info.indexes), "f4"))
+    return np.asarray(np.nan_to_num(_lazy_raster(info, *plain).isel(band=0).values) != 0)
+
+
 def pixel_grid(scene: xr.DataArray) -> PixelGrid:
     """The pixel grid of a scene or cube, from its x and y coordinates and ``spatial_ref``."""
     import rioxarray  # noqa: F401  (registers .rio)
@@ -299,7 +319,7 @@ def _spectral_tags(
     envi_unit = envi.get("wavelength_units", "")
     centres: list[float | None] = []
     widths: list[float | None] = []
-    for position, index in enumerate(indexes):
+    for index in indexes:
         imagery = dataset.tags(index, ns="IMAGERY")
         default = dataset.tags(index)
         unit = default.get("wavelength_units", "")
@@ -361,11 +381,12 @@ def _lazy_raster(
 ) -> xr.DataArray:
     # Tasks carry the path and a window, so they pickle and need no open file.
     import dask.array as da
+    from dask.base import tokenize
 
     height, width = info.shape
     chunks = ((len(info.indexes),), _edges(height), _edges(width))
     read: Callable[..., NDArray[np.float32]] = _read_chunk
-    data = da.map_blocks(
+    data = da.map_blocks(  # type: ignore[no-untyped-call]
         read,
         info.path,
         info.indexes,
@@ -374,7 +395,7 @@ def _lazy_raster(
         chunks=chunks,
         dtype="f4",
         meta=np.empty((0, 0, 0), "f4"),
-        name=f"scene-{da.core.tokenize(info, scales, offsets)}",
+        name=f"scene-{tokenize(info, scales, offsets)}",
     )
     grid = PixelGrid(info.crs_wkt, info.transform, info.shape)
     return _georeferenced(data, grid, np.arange(1, len(info.indexes) + 1))
@@ -424,7 +445,8 @@ def _georeferenced(data: Any, grid: PixelGrid, bands: NDArray[Any]) -> xr.DataAr
     )
     if grid.crs_wkt is not None:
         scene = scene.rio.write_crs(grid.crs_wkt)
-    return scene.rio.write_transform(affine)
+    located: xr.DataArray = scene.rio.write_transform(affine)
+    return located
 
 
 def _set_crs(scene: xr.DataArray, crs: str) -> xr.DataArray:
@@ -440,7 +462,8 @@ def _set_crs(scene: xr.DataArray, crs: str) -> xr.DataArray:
             "give --crs EPSG:<number>"
         ) from error
     transform = scene.rio.transform()
-    return scene.rio.write_crs(known.to_wkt()).rio.write_transform(transform)
+    located: xr.DataArray = scene.rio.write_crs(known.to_wkt()).rio.write_transform(transform)
+    return located
 
 
 def _open_zarr(path: str | Path, kind: str) -> xr.DataArray:
@@ -460,7 +483,7 @@ def _open_zarr(path: str | Path, kind: str) -> xr.DataArray:
             "needed: write the array alone"
         )
     (spectral,) = set(found[0].dims) - {"y", "x"}
-    array = found[0].transpose(spectral, "y", "x").astype("f4")
+    array: xr.DataArray = found[0].transpose(spectral, "y", "x").astype("f4")
     if kind == "scene" and spectral != "band":
         array = array.rename({spectral: "band"})
         if "wavelength" not in array.coords:

@@ -104,9 +104,7 @@ class Estimator:
 
     def predict(self, block: NDArray[np.float32]) -> Estimate:
         """The estimate for a block of usable bands ``(band, y, x)``; NaN where a band is NaN."""
-        return Estimate(
-            mean=self.mean(block), deviation=self._by_rows(self.deviation_at, block)
-        )
+        return Estimate(mean=self.mean(block), deviation=self._by_rows(self.deviation_at, block))
 
     def mean(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
         """The mean alone, ``(channel, y, x)``; NaN where a band is NaN."""
@@ -151,9 +149,7 @@ def fit_library(channels: ChannelGrid, response: NDArray[np.float64]) -> Library
     mixtures = random_mixtures(load_library(), channels)
     simulated = mixtures @ response.T
     regression = fit_ridge(simulated, mixtures, standardised(simulated, degree=2))
-    return LibraryPrior(
-        projection, regression, projection.null_part(regression.residuals).std(0)
-    )
+    return LibraryPrior(projection, regression, projection.null_part(regression.residuals).std(0))
 
 
 def fit_estimator(

@@ -49,7 +49,7 @@ class Projection:
     @staticmethod
     def of(response: NDArray[np.float64]) -> Projection:
         """The projection for a response matrix ``(band, channel)``."""
-        return Projection(response, np.linalg.pinv(response))
+        return Projection(response, np.asarray(np.linalg.pinv(response), "f8"))
 
     def __call__(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Spectra ``(..., channel)`` made to agree with bands ``(..., band)``."""
@@ -63,4 +63,4 @@ class Projection:
         """A cube ``(channel, y, x)`` made to agree with a scene ``(band, y, x)``, float32."""
         seen = np.einsum("bc,cyx->byx", self.response.astype("f4"), cube, optimize=True)
         change = np.einsum("cb,byx->cyx", self.inverse.astype("f4"), scene - seen, optimize=True)
-        return cube + change
+        return np.asarray(cube + change)

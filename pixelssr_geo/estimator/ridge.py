@@ -147,7 +147,15 @@ def fit_ridge(
     covariance = right.T @ np.diag(1 / (singular**2 + best)) @ right + unseen / best
     residuals = y - intercept if free_intercept and len(x) == 1 else left_out(best)
     fitted = Ridge(
-        features, offset, coefficients, intercept, covariance, base, best, criterion(best), residuals
+        features,
+        offset,
+        coefficients,
+        intercept,
+        covariance,
+        base,
+        best,
+        criterion(best),
+        residuals,
     )
     return fitted if free_intercept else _constant_apart(fitted)
 
@@ -160,7 +168,7 @@ def _constant_apart(fitted: Ridge) -> Ridge:
     """
     c = fitted.covariance
     inner = c[1:, 1:]
-    offset = -np.linalg.solve(inner, c[1:, 0])
+    offset = np.asarray(-np.linalg.solve(inner, c[1:, 0]), "f8")
     coefficients = fitted.coefficients[1:]
     return Ridge(
         features=fitted.features,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +47,9 @@ def save_checkpoint(
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise OutputError(f"'{path}' cannot be written ({error}): check rights and space") from error
+        raise OutputError(
+            f"'{path}' cannot be written ({error}): check rights and space"
+        ) from error
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -87,4 +88,4 @@ def _is_pickle(path: Path) -> bool:
     # A bare pickle starts with its protocol mark, a torch file is a zip archive or starts so too.
     with path.open("rb") as file:
         start = file.read(4)
-    return start[:1] == b"\x80" or start == b"PK\x03\x04" or os.path.splitext(path)[1] == ".pkl"
+    return start[:1] == b"\x80" or start == b"PK\x03\x04"

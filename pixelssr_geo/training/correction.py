@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from pixelssr_geo.nets import create_net
 from pixelssr_geo.training.loop import Schedule, TrainingRecord, train
@@ -60,6 +59,13 @@ class Correction(nn.Module):
     labels
         Whose bands and estimates set the input scaling.
     """
+
+    band_mean: torch.Tensor
+    band_scale: torch.Tensor
+    guide_mean: torch.Tensor
+    guide_scale: torch.Tensor
+    size: torch.Tensor
+    null: torch.Tensor
 
     def __init__(self, net: nn.Module, estimator: Estimator, labels: Labels) -> None:
         super().__init__()
@@ -150,9 +156,8 @@ def train_correction(
             batch = patches.batch(chosen, labels.take(members), target[members], device)
             output = correction.scaled(*inputs.of(chosen, batch))
             missed = (output - batch.target) * batch.labelled
-            return F.mse_loss(missed, torch.zeros_like(missed), reduction="sum") / (
-                batch.labelled.sum() * channels
-            )
+            squares: torch.Tensor = missed.square().sum()
+            return squares / (batch.labelled.sum() * channels)
 
         def step_loss(step: int) -> torch.Tensor:
             return error(order.choice(used, min(plan.batch, len(used)), replace=False), used)

@@ -90,9 +90,7 @@ class PixelModel:
     def guide(self, size: int, stream: int) -> NDArray[np.float32]:
         """Modelled spectra of one tile, ``(channel, y, x)``, by its global index."""
         shape = (size, size)
-        return modelled_points(
-            self.prior, shape, self.label_ratio, seed=self.seed, stream=stream
-        )
+        return modelled_points(self.prior, shape, self.label_ratio, seed=self.seed, stream=stream)
 
     def __call__(
         self, stack: NDArray[np.float32], tiles: NDArray[np.int64], device: torch.device
@@ -229,8 +227,9 @@ class _WithImageHead(torch.nn.Module):
     def __init__(self, net: torch.nn.Module) -> None:
         super().__init__()
         self.net = net
+        width = getattr(getattr(net, "config", None), "width", None)
         self.image = (
-            PixelToImage(net.config.width, net.bands) if isinstance(net, DyProMamba) else None
+            PixelToImage(width, net.bands) if isinstance(net, DyProMamba) and width else None
         )
 
     def forward(

@@ -69,12 +69,12 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     repeat = parser.parse_args().repeat
     torch.set_num_threads(1)
-    print(f"{SIDE} x {SIDE} pixels, D={INNER}, N={STATES}, float32, 1 thread, CPU ms")  # noqa: T201
+    print(f"{SIDE} x {SIDE} pixels, D={INNER}, N={STATES}, float32, 1 thread, CPU ms")
     figures = {name: measure(name, repeat) for name in available_backends()}
     slowest = figures["reference"]
     for name, (forward, both) in figures.items():
         ratio = f"{slowest[0] / forward:6.1f} x / {slowest[1] / both:6.1f} x the reference"
-        print(f"{name:12s} forward {forward:8.1f}   with backward {both:8.1f}   {ratio}")  # noqa: T201
+        print(f"{name:12s} forward {forward:8.1f}   with backward {both:8.1f}   {ratio}")
 
 
 if __name__ == "__main__":

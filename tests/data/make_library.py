@@ -37,7 +37,9 @@ def main(folder: Path) -> None:
         material=np.array([f"{row['LEVEL_2']}/{row['LEVEL_3']}" for row in rows])[good],
         simulated=np.array([row["SOURCE"] == "prosail" for row in rows])[good],
     )
-    print(f"{good.sum()} of {len(good)} spectra, {len(order)} channels, {TARGET.stat().st_size} bytes")
+    print(
+        f"{good.sum()} of {len(good)} spectra, {len(order)} channels, {TARGET.stat().st_size} bytes"
+    )
 
 
 if __name__ == "__main__":

@@ -66,14 +66,18 @@ def assemble(
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 24), st.integers(1, 50), st.data())
+@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 16), st.integers(1, 50), st.data())
 def test_identity_gives_the_scene_back(
     rows: int, cols: int, tile: int, block: int, data: st.DataObject
 ) -> None:
-    overlap = data.draw(st.integers(max(0, tile - 8), tile - 1))
+    overlap = data.draw(st.integers(0, tile - 1))
     plan = plan_tiles((rows, cols), tile=tile, overlap=overlap, block=block)
     scene = make_scene((rows, cols))
-    np.testing.assert_allclose(assemble(plan, scene), scene, atol=1e-6)
+    # Up to half a tile of overlap few tiles meet in a pixel; at the extreme hundreds are summed,
+    # each of which rounds.
+    meeting = (tile // (tile - overlap) + 2) ** 2
+    atol = 1e-6 if overlap <= tile // 2 else meeting * float(np.finfo(np.float32).eps)
+    np.testing.assert_allclose(assemble(plan, scene), scene, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (5, 7), (128, 129), (225, 224)])

@@ -1,0 +1,5 @@
+"""``python -m pixelssr_geo.cli``."""
+
+from pixelssr_geo.cli.main import main
+
+main()

@@ -1,0 +1,38 @@
+"""``pixelssr-geo evaluate``."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from pixelssr_geo.cli.options import json_option
+
+
+@click.command()
+@click.argument("cube", type=click.Path())
+@click.argument("reference", type=click.Path())
+@click.option(
+    "--exclude-points",
+    type=click.Path(),
+    metavar="FILE",
+    help="Leave out the pixels of these points, which carried labels.",
+)
+@click.option("--mask", type=click.Path(), metavar="RASTER", help="Count only its non-zero pixels.")
+@json_option
+def evaluate(
+    cube: str, reference: str, exclude_points: str | None, mask: str | None, as_json: bool
+) -> None:
+    """Compare CUBE with REFERENCE, two cubes on the same grid and channels."""
+    import json
+
+    from pixelssr_geo.evaluation import evaluate as run
+    from pixelssr_geo.points import read_points
+
+    points = read_points(exclude_points) if exclude_points else None
+    result = run(cube, reference, exclude_points=points, mask=mask)
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    units = {"psnr": " dB", "mpsnr": " dB", "sam": " degrees", "sam_band": " degrees (eq. 13)"}
+    for name, value in result.items():
+        shown = f"{value:.5g}" if isinstance(value, float) else f"{value}"
+        click.echo(f"{name:<9} {shown}{units.get(name, '')}")

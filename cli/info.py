@@ -1,0 +1,57 @@
+"""``pixelssr-geo info``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import rich_click as click
+
+from pixelssr_geo.cli.options import json_option
+
+
+@click.command()
+@click.option("--sensors", is_flag=True, help="List the bands of every known sensor.")
+@json_option
+def info(sensors: bool, as_json: bool) -> None:
+    """Show versions, devices, scan backends (and why one is not there) and known sensors."""
+    import json
+    import platform
+    from importlib.metadata import version
+
+    import rasterio
+    import torch
+
+    from pixelssr_geo.nets.scan import scan_backends
+    from pixelssr_geo.spectra import SpectralResponse, get_sensor, list_sensors
+
+    def bands_of(response: SpectralResponse) -> list[dict[str, Any]]:
+        rows = zip(response.names, response.centres_nm, response.fwhm_nm, strict=True)
+        return [
+            {"band": name, "centre_nm": round(float(centre), 1), "fwhm_nm": round(float(width), 1)}
+            for name, centre, width in rows
+        ]
+
+    devices = ["cpu"] + [
+        f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())
+    ]
+    packages = ("pixelssr-geo", "torch", "rasterio", "xarray", "dask", "zarr", "geopandas")
+    about: dict[str, Any] = {
+        "versions": {name: version(name) for name in packages}
+        | {"python": platform.python_version(), "gdal": rasterio.__gdal_version__},
+        "devices": devices,
+        "scan_backends": {name: reason or "available" for name, reason in scan_backends().items()},
+        "sensors": {sensor.name: bands_of(get_sensor(sensor.name)) for sensor in list_sensors()},
+    }
+    if as_json:
+        click.echo(json.dumps(about))
+        return
+    click.echo("versions   " + ", ".join(f"{k} {v}" for k, v in about["versions"].items()))
+    click.echo("devices    " + ", ".join(devices))
+    for name, state in about["scan_backends"].items():
+        click.echo(f"scan       {name}: {state}")
+    for name, bands in about["sensors"].items():
+        click.echo(f"sensor     {name}: {len(bands)} bands")
+        for band in bands if sensors else ():
+            click.echo(
+                f"             {band['band']:<10} {band['centre_nm']} nm, {band['fwhm_nm']} nm"
+            )

@@ -1,0 +1,75 @@
+"""The ``pixelssr-geo`` command: subcommands imported when called, errors to exit codes."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from importlib import import_module
+from typing import TextIO
+
+import rich_click as click
+from click.exceptions import Exit
+
+from pixelssr_geo.errors import PixelSSRError, PixelSSRWarning
+
+COMMANDS = ("reconstruct", "train", "simulate", "evaluate", "points", "nets", "demo", "info")
+"""Subcommands in the order of the help, each in the module of its name."""
+
+
+class LazyGroup(click.RichGroup):
+    """A group that imports a subcommand's module when the subcommand is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"pixelssr_geo.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pixelssr-geo")
+def cli() -> None:
+    """Hyperspectral cubes from multispectral scenes and a handful of field spectra."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave with its exit code.
+
+    0 done; 1 bad input, one line; 2 usage; 130 interrupted.
+    """
+    warnings.showwarning = _show_warning
+    try:
+        code = cli.main(arguments, standalone_mode=False)
+    except PixelSSRError as error:
+        _say(f"Error: {error}")
+        sys.exit(1)
+    except Exit as error:
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _say("Interrupted: nothing was written")
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    # Only what the user can change; what libraries tell their developers stays out of the way.
+    if issubclass(category, PixelSSRWarning):
+        _say(f"Warning: {message}")
+
+
+def _say(text: str) -> None:
+    print(" ".join(text.split()), file=sys.stderr)

@@ -1,0 +1,162 @@
+"""Options that several commands share, and where progress is drawn."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import rich_click as click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pixelssr_geo.fitting import Progress
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Option = Callable[[F], F]
+
+PLAIN_SECONDS = 5.0
+"""Seconds between two plain progress lines of one stage."""
+
+
+def stacked(*options: Callable[[Any], Any]) -> Callable[[F], F]:
+    """One decorator from several options, shown in the order given."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+scene_options = stacked(
+    click.option("--sensor", metavar="NAME", help="Sensor of the scene, such as GF6-PMS."),
+    click.option(
+        "--response",
+        metavar="CSV",
+        type=click.Path(),
+        help="Spectral response functions of the scene's bands, in band order (wavelength in nm).",
+    ),
+    click.option(
+        "--scale", type=float, metavar="F", help="Factor from stored values to reflectance 0-1."
+    ),
+    click.option("--crs", metavar="CRS", help="CRS of a scene that has none, as EPSG:32633."),
+)
+
+point_options = stacked(
+    click.option(
+        "--points", type=click.Path(), metavar="FILE", help="Field spectra, a GeoPackage."
+    ),
+    click.option("--layer", metavar="NAME", help="Layer of the point file."),
+    click.option("--field", metavar="NAME", help="Field that holds the spectra as JSON."),
+)
+
+channel_options = stacked(
+    click.option(
+        "--wavelengths",
+        metavar="SPEC",
+        help="Channels of the cube in nm: start:stop:step, a text file, or like:CUBE "
+        "[default: 400:1000:10 cut to the points].",
+    ),
+    click.option(
+        "--fwhm", type=float, metavar="NM", help="Width of every channel [default: the spacing]."
+    ),
+)
+
+network_options = stacked(
+    click.option(
+        "--prior",
+        type=click.Choice(["gamma", "gamma-correlated", "gaussian"]),
+        default="gamma",
+        show_default=True,
+        help="Distribution of the modelled point spectra (method paper).",
+    ),
+    click.option(
+        "--steps",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Training steps of a network [default: 60 for a correction, 200 for paper].",
+    ),
+    click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        help="auto, cpu, cuda or cuda:<number>.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of every random draw."),
+)
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else."
+)
+
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing results.")
+
+talk_options = stacked(
+    click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
+    click.option("-v", "--verbose", is_flag=True, help="Log what happens on stderr."),
+)
+
+
+@contextmanager
+def progress_bar(*, quiet: bool, verbose: bool = False) -> Iterator[Progress]:
+    """A progress callback that draws on stderr: a bar with ETA on a terminal, else plain lines."""
+    if verbose:
+        logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+        logging.getLogger("pixelssr_geo").setLevel(logging.DEBUG)
+    if quiet:
+        yield lambda stage, done, total: None
+    elif sys.stderr.isatty():
+        with _terminal_bar() as progress:
+            yield progress
+    else:
+        yield _plain_lines()
+
+
+@contextmanager
+def _terminal_bar() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield show
+
+
+def _plain_lines() -> Progress:
+    began: dict[str, float] = {}
+    said: dict[str, float] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        start = began.setdefault(stage, now)
+        if done < total and now - said.get(stage, start) < PLAIN_SECONDS:
+            return
+        said[stage] = now
+        left = (now - start) / done * (total - done) if done else 0.0
+        eta = f", ETA {left:.0f} s" if done < total else ""
+        click.echo(f"{stage}: {done}/{total}, {now - start:.0f} s{eta}", err=True)
+
+    return show

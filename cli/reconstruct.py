@@ -1,0 +1,140 @@
+"""``pixelssr-geo reconstruct``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from pixelssr_geo.cli.options import (
+    channel_options,
+    json_option,
+    network_options,
+    overwrite_option,
+    point_options,
+    progress_bar,
+    scene_options,
+    talk_options,
+)
+
+
+@click.command()
+@click.argument("scene", type=click.Path())
+@point_options
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="OUT",
+    help="Cube to write, *.tif (COG) or *.zarr [default: <scene>_hsi.tif beside the scene].",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["product", "estimator", "dypro", "paper", "ridge", "library"]),
+    default="product",
+    show_default=True,
+    help="product: estimator and gated network; estimator: no network; dypro: network without "
+    "gate; paper: Pixel-SSR as published; ridge: points alone; library: no points.",
+)
+@click.option(
+    "--weights", type=click.Path(), metavar="FILE", help="Trained weights (method paper)."
+)
+@channel_options
+@scene_options
+@network_options
+@click.option(
+    "--folds",
+    type=int,
+    default=3,
+    show_default=True,
+    help="Groups of spatial blocks that are withheld in turn to set the gate.",
+)
+@click.option("--tile", type=int, default=128, show_default=True, help="Side of a tile, pixels.")
+@click.option(
+    "--overlap", type=int, default=32, show_default=True, help="Overlap of tiles, pixels."
+)
+@click.option(
+    "--batch-size", type=int, default=1, show_default=True, help="Tiles in a forward pass."
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "uint16"]),
+    default="float32",
+    show_default=True,
+    help="Data type of the cube; uint16 holds reflectance in steps of 1e-4.",
+)
+@click.option("--quicklook", type=click.Path(), metavar="PNG", help="Picture of the cube.")
+@overwrite_option
+@json_option
+@talk_options
+def reconstruct(
+    scene: str,
+    points: str | None,
+    layer: str | None,
+    field: str | None,
+    output: str | None,
+    sensor: str | None,
+    response: str | None,
+    scale: float | None,
+    crs: str | None,
+    dtype: str,
+    quicklook: str | None,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
+    """Reconstruct a hyperspectral cube from SCENE (any GDAL raster or Zarr store).
+
+    With --points the cube is corrected at the field spectra; without, it rests on the spectral
+    library alone.
+    """
+    from typing import cast
+
+    from pixelssr_geo.points import read_points
+    from pixelssr_geo.reconstruction import reconstruct_to_file
+    from pixelssr_geo.scene import open_scene
+    from pixelssr_geo.settings import Settings
+    from pixelssr_geo.writers import CubeDtype, check_output
+
+    settings = Settings.of(**options)
+    path = Path(output) if output else _default_output(scene)
+    check_output(path, overwrite=overwrite)
+    if quicklook:
+        check_output(quicklook, overwrite=overwrite)
+    opened = open_scene(scene, sensor=sensor, response=response, scale=scale, crs=crs)
+    field_points = read_points(points, layer=layer, field=field) if points else None
+    with progress_bar(quiet=quiet, verbose=verbose) as progress:
+        model, summary = reconstruct_to_file(
+            opened,
+            field_points,
+            path,
+            settings,
+            dtype=cast("CubeDtype", dtype),
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if quicklook:
+        from pixelssr_geo.report.pictures import quicklook as draw
+        from pixelssr_geo.scene import open_cube
+
+        paired = model.paired
+        draw(
+            quicklook,
+            open_cube(path),
+            labels=paired.labels if paired else None,
+            names=paired.ids if paired else (),
+            title=f"{path.name}, method {settings.method}",
+        )
+    if as_json:
+        click.echo(summary.to_json())
+        return
+    for line in summary.lines():
+        click.echo(line)
+
+
+def _default_output(scene: str) -> Path:
+    path = Path(scene)
+    return path.with_name(f"{path.stem}_hsi.tif")

@@ -1,0 +1,377 @@
+"""Scene and field points in, hyperspectral cube out: the pipeline, read from top to bottom."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pixelssr_geo.errors import OutputError
+from pixelssr_geo.fitting import FittedModel, Progress, fit
+from pixelssr_geo.scene import open_cube, pixel_grid
+from pixelssr_geo.settings import Settings
+from pixelssr_geo.tiling.mosaic import lazy_mosaic, map_blocks
+from pixelssr_geo.tiling.plan import TilePlan, Window, plan_tiles
+from pixelssr_geo.writers import (
+    CubeTemplate,
+    check_output,
+    create_store,
+    disk_needed,
+    new_output,
+    write_cog,
+    write_region,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from numpy.typing import NDArray
+
+    from pixelssr_geo.points import PointSpectra
+    from pixelssr_geo.spectra import SpectralResponse
+    from pixelssr_geo.writers import CubeDtype
+
+CHUNK = 256
+"""Rows and columns of a chunk of the store."""
+
+BLOCK = 512
+"""Rows and columns of a block: whole chunks, one task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a finished run reports."""
+
+    output: str
+    """Where the cube is."""
+    shape: tuple[int, int, int]
+    """Channels, rows, columns."""
+    wavelengths_nm: tuple[float, ...]
+    """Channel centres."""
+    points_used: int
+    """Labelled pixels that took part."""
+    points_dropped: tuple[dict[str, str], ...]
+    """Points that did not, each with ``id`` and ``reason``."""
+    points_suspicious: tuple[str, ...]
+    """Points whose bands disagree strongly with the scene; they are used all the same."""
+    cross_validation: dict[str, float] | None
+    """``rmse``, ``sam`` and ``n`` at withheld points, or None."""
+    msi_residual_rmse: float
+    """How far the re-simulated bands are from the scene."""
+    method: str
+    """Method."""
+    gate: float | None
+    """How far the network's correction was let through, or None when none was tried."""
+    net: str | None
+    """Network behind the cube, or None."""
+    weights: str | None
+    """Hash of the weights file, or None."""
+    device: str
+    """Where networks ran."""
+    scan_backend: str | None
+    """Selective scan behind the network, or None without one."""
+    tiles: int
+    """Tiles of the lattice."""
+    seconds: dict[str, float]
+    """``fit``, ``reconstruct``, ``write`` and ``total``."""
+    peak_rss_mb: float
+    """Largest memory of the process."""
+    seed: int
+    """Of every random draw."""
+    version: str
+    """Of the package."""
+    notes: tuple[str, ...]
+    """What a user should know."""
+
+    def to_json(self) -> str:
+        """The summary as one JSON object."""
+        return json.dumps(asdict(self))
+
+    def lines(self) -> list[str]:
+        """The summary for people."""
+        channels, rows, cols = self.shape
+        first, last = self.wavelengths_nm[0], self.wavelengths_nm[-1]
+        told = [
+            f"cube        {self.output}",
+            f"            {channels} channels {first:g}-{last:g} nm, {rows} x {cols} pixels",
+            f"method      {self.method}"
+            + (f" with {self.net} on {self.device}" if self.net else ""),
+            f"points      {self.points_used} used, {len(self.points_dropped)} dropped",
+        ]
+        told += [f"            {p['id']} dropped: {p['reason']}" for p in self.points_dropped]
+        if self.points_suspicious:
+            told.append(f"            suspicious: {', '.join(self.points_suspicious)}")
+        if self.cross_validation is not None:
+            error = self.cross_validation
+            told.append(
+                f"withheld    RMSE {error['rmse']:.4f}, SAM {error['sam']:.2f} degrees at "
+                f"{error['n']} points"
+            )
+        told.append(f"scene       re-simulated within {self.msi_residual_rmse:.2g} RMSE")
+        told += [f"note        {note}" for note in self.notes]
+        spent = ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())
+        return [*told, f"seconds     {spent}"]
+
+
+def reconstruct(
+    scene: xr.DataArray,
+    points: PointSpectra | None = None,
+    *,
+    response: SpectralResponse | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> xr.DataArray:
+    """A lazy hyperspectral cube of a scene, dims ``(wavelength, y, x)``, float32, NaN for nodata.
+
+    The fit runs at once: it reads the scene once for the statistics of its bands, and around the
+    points. The cube itself is computed when it is asked for, block by block.
+
+    Parameters
+    ----------
+    scene
+        Reflectance, dims ``(band, y, x)``, as from :func:`pixelssr_geo.open_scene`.
+    points
+        Field spectra, as from :func:`pixelssr_geo.read_points`; without them the cube rests on
+        the spectral library.
+    response
+        Spectral response of the scene's bands; by default what the scene says.
+    progress
+        Called as stages of the fit advance.
+    **options
+        Fields of :class:`pixelssr_geo.settings.Settings`, such as ``method="estimator"``.
+
+    Returns
+    -------
+    xarray.DataArray
+        Reflectance with ``wavelength`` and ``fwhm`` (nm); what happened is in ``attrs``.
+
+    Raises
+    ------
+    PixelSSRError
+        If scene, points and options cannot be brought together.
+    """
+    settings = Settings.of(**options)
+    model = fit(scene, points, settings, response=response, progress=progress)
+    plan = _plan(model)
+    template = _template(scene, points, model)
+    values = lazy_mosaic(plan, _BlockOf(model, plan), len(model.channels))
+    return template.to_dataarray(values)
+
+
+def reconstruct_to_file(
+    scene: xr.DataArray,
+    points: PointSpectra | None,
+    output: str | Path,
+    settings: Settings,
+    *,
+    response: SpectralResponse | None = None,
+    dtype: CubeDtype = "float32",
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[FittedModel, Summary]:
+    """Reconstruct a scene into a Cloud-Optimized GeoTIFF or, for ``*.zarr``, a Zarr store.
+
+    Blocks are computed on threads and written to a store as they are done; the file appears under
+    its name when it is complete, and on failure nothing is left.
+
+    Parameters
+    ----------
+    scene, points, settings, response
+        See :func:`reconstruct`.
+    output
+        Path of the result.
+    dtype
+        ``float32``, or ``uint16`` in steps of 1e-4.
+    overwrite
+        Replace an existing result.
+    threads
+        Blocks computed at a time; by default one per core.
+    progress
+        Called with stage, done, total.
+
+    Raises
+    ------
+    PixelSSRError
+        If the inputs do not fit together or the output cannot be written.
+    """
+    started = time.perf_counter()
+    output = Path(output)
+    check_output(output, overwrite=overwrite)
+    tell = progress or (lambda *_: None)
+    model = fit(scene, points, settings, response=response, progress=progress)
+    fitted = time.perf_counter()
+    plan, template = _plan(model), _template(scene, points, model)
+    as_zarr = output.suffix == ".zarr"
+    _check_disk(output, template, dtype, as_zarr)
+    residual = _Residual(model)
+    with new_output(output, overwrite=overwrite) as temporary:
+        # Every format goes through the store, which threads and processes can write side by side.
+        store = temporary if as_zarr else temporary.with_name("staging.zarr")
+        create_store(store, template, chunk=CHUNK, dtype=dtype if as_zarr else "float32")
+        done = 0
+
+        def compute(window: Window) -> None:
+            values = model.block(plan, window)
+            residual.add(values, window)
+            write_region(store, values, window.row, window.col)
+
+        def count(_: Window) -> None:
+            nonlocal done
+            done += 1
+            tell("reconstructing", done, len(plan.blocks))
+
+        tell("reconstructing", 0, len(plan.blocks))
+        map_blocks(plan, compute, workers=_threads(threads, plan, model), on_done=count)
+        computed = time.perf_counter()
+        if not as_zarr:
+            cube = template.to_dataarray(open_cube(store).data)
+            write_cog(
+                cube,
+                temporary,
+                dtype=dtype,
+                progress=lambda now, total: tell("writing", now, total),
+            )
+    ended = time.perf_counter()
+    seconds = {
+        "fit": fitted - started,
+        "reconstruct": computed - fitted,
+        "write": ended - computed,
+        "total": ended - started,
+    }
+    return model, _summary(output, plan, model, residual, seconds)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _BlockOf:
+    """The function from window to block that a lazy cube carries."""
+
+    model: FittedModel
+    plan: TilePlan
+
+    def __call__(self, window: Window) -> NDArray[np.float32]:
+        return self.model.block(self.plan, window)
+
+    def __dask_tokenize__(self) -> object:
+        # The model is made of large arrays; its identity tells two fits apart well enough.
+        return (type(self).__name__, id(self.model), self.plan)
+
+
+@dataclass(slots=True, eq=False)
+class _Residual:
+    """Sum of squares of re-simulated minus measured bands, over all blocks."""
+
+    model: FittedModel
+    total: float = 0.0
+    count: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, cube: NDArray[np.float32], window: Window) -> None:
+        scene = self.model.reader.window(window)
+        response = self.model.projection.response.astype("f4")
+        difference = np.einsum("bc,cyx->byx", response, cube, optimize=True) - scene
+        known = np.isfinite(difference)
+        total = float((difference[known].astype("f8") ** 2).sum())
+        with self._lock:
+            self.total += total
+            self.count += int(known.sum())
+
+    @property
+    def rmse(self) -> float:
+        return float(np.sqrt(self.total / self.count)) if self.count else float("nan")
+
+
+def _plan(model: FittedModel) -> TilePlan:
+    settings = model.settings
+    return plan_tiles(model.reader.shape, tile=settings.tile, overlap=settings.overlap, block=BLOCK)
+
+
+def _template(scene: xr.DataArray, points: PointSpectra | None, model: FittedModel) -> CubeTemplate:
+    grid = pixel_grid(scene)
+    attrs = {
+        "software": f"pixelssr-geo {version('pixelssr-geo')}",
+        "method": model.settings.method,
+        "config_hash": model.settings.fingerprint(),
+        "config": model.settings.model_dump_json(),
+        "scene": Path(str(scene.attrs.get("source", "memory"))).name,
+        "points": Path(points.source).name if points is not None else "none",
+        "points_used": str(0 if model.paired is None else len(model.paired.labels)),
+        "weights_hash": model.weights_hash or "none",
+    }
+    if model.gate is not None:
+        attrs["gate"] = str(model.gate)
+    return CubeTemplate(
+        shape=grid.shape,
+        wavelengths_nm=tuple(map(float, model.channels.centres_nm)),
+        fwhm_nm=tuple(map(float, model.channels.fwhm_nm)),
+        crs_wkt=grid.crs_wkt,
+        transform=grid.transform,
+        attrs=attrs,
+    )
+
+
+def _check_disk(output: Path, template: CubeTemplate, dtype: CubeDtype, as_zarr: bool) -> None:
+    needed = disk_needed(template, dtype, "zarr" if as_zarr else "cog")
+    free = shutil.disk_usage(output.parent).free
+    if needed > free:
+        raise OutputError(
+            f"'{output.parent}' has {free / 1e9:.1f} GB free, the cube and its staging may need "
+            f"{needed / 1e9:.1f} GB: free space, choose another folder, or --dtype uint16"
+        )
+
+
+def _threads(asked: int | None, plan: TilePlan, model: FittedModel) -> int:
+    # On a GPU the forwards queue up anyway, and two blocks are enough to hide reading and writing.
+    most = asked or (2 if model.device.type == "cuda" else os.cpu_count() or 1)
+    return max(1, min(most, len(plan.blocks)))
+
+
+def _summary(
+    output: Path,
+    plan: TilePlan,
+    model: FittedModel,
+    residual: _Residual,
+    seconds: dict[str, float],
+) -> Summary:
+    paired, validation = model.paired, model.cross_validation
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Summary(
+        output=str(output),
+        shape=(len(model.channels), *plan.shape),
+        wavelengths_nm=tuple(map(float, model.channels.centres_nm)),
+        points_used=0 if paired is None else len(paired.labels),
+        points_dropped=tuple(asdict(point) for point in paired.dropped) if paired else (),
+        points_suspicious=paired.suspicious if paired else (),
+        cross_validation=asdict(validation) if validation else None,
+        msi_residual_rmse=residual.rmse,
+        method=model.settings.method,
+        gate=model.gate.value if model.gate else None,
+        net=model.network,
+        weights=model.weights_hash,
+        device=str(model.device),
+        scan_backend=_scan_backend(model),
+        tiles=plan.tile_count,
+        seconds={name: round(value, 3) for name, value in seconds.items()},
+        # Linux counts kilobytes, macOS bytes.
+        peak_rss_mb=round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1),
+        seed=model.settings.seed,
+        version=version("pixelssr-geo"),
+        notes=model.notes,
+    )
+
+
+def _scan_backend(model: FittedModel) -> str | None:
+    if model.network is None:
+        return None
+    from pixelssr_geo.nets.scan import chosen_backend
+
+    return chosen_backend(device=model.device)
