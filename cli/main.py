@@ -20,9 +20,11 @@ class LazyGroup(click.RichGroup):
     """A group that imports a subcommand's module when the subcommand is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, its module imported now, or None."""
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"pixelssr_geo.cli.{cmd_name}")
@@ -41,21 +43,27 @@ def main(arguments: list[str] | None = None) -> None:
 
     0 done; 1 bad input, one line; 2 usage; 130 interrupted.
     """
-    warnings.showwarning = _show_warning
+    with warnings.catch_warnings():
+        warnings.filterwarnings("default", category=PixelSSRWarning)
+        warnings.showwarning = _show_warning
+        sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         code = cli.main(arguments, standalone_mode=False)
     except PixelSSRError as error:
         _say(f"Error: {error}")
-        sys.exit(1)
+        return 1
     except Exit as error:
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         _say("Interrupted: nothing was written")
-        sys.exit(130)
+        return 130
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    sys.exit(code if isinstance(code, int) else 0)
+        return error.exit_code
+    return code if isinstance(code, int) else 0
 
 
 def _show_warning(

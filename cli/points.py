@@ -37,6 +37,7 @@ def inspect(
 ) -> None:
     """Say what FILE holds and, with --scene, what would become of each point."""
     import json
+    from math import isnan
 
     from pixelssr_geo.fitting import resolve_channels
     from pixelssr_geo.pairing import pair_points
@@ -61,7 +62,7 @@ def inspect(
                 "id": name,
                 "row": int(row),
                 "col": int(col),
-                "disagreement": None if z != z else round(float(z), 2),
+                "disagreement": None if isnan(z) else round(float(z), 2),
             }
             for name, row, col, z in zip(
                 paired.ids,

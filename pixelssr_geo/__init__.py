@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pixelssr_geo.writers import write_zarr as write_zarr
 
 _HOME = {
+    "PixelSSRError": "pixelssr_geo.errors",
     "SpectralResponse": "pixelssr_geo.spectra",
     "create_net": "pixelssr_geo.nets",
     "evaluate": "pixelssr_geo.evaluation",
@@ -46,7 +47,7 @@ _HOME = {
     "write_points": "pixelssr_geo.points",
     "write_zarr": "pixelssr_geo.writers",
 }
-__all__ = [*_HOME, "PixelSSRError"]
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> object:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MATCH_NM = 0.5
 """Centres closer than this are one channel."""
 
+MATCH_PIXELS = 0.5
+"""Grids with corners closer than this are one grid."""
+
 
 def evaluate(
     cube: xr.DataArray | str | Path,
@@ -49,7 +52,7 @@ def evaluate(
     Raises
     ------
     SceneError
-        If the two differ in size or channels, or no pixel is left.
+        If the two differ in size, place or channels, or no pixel is left.
     """
     ours, theirs = _opened(cube), _opened(reference)
     _check_alike(ours, theirs)
@@ -83,6 +86,19 @@ def _check_alike(ours: xr.DataArray, theirs: xr.DataArray) -> None:
         raise SceneError(
             f"channels of the cube and the reference lie up to {apart:.1f} nm apart, at most "
             f"{MATCH_NM} is allowed: reconstruct with --wavelengths like:REFERENCE"
+        )
+    _check_place(ours, theirs)
+
+
+def _check_place(ours: xr.DataArray, theirs: xr.DataArray) -> None:
+    if not all({"x", "y"} <= set(cube.coords) for cube in (ours, theirs)):
+        return
+    corner = pixel_grid(ours).affine @ (0, 0)
+    col, row = ~pixel_grid(theirs).affine @ corner
+    if (apart := max(abs(col), abs(row))) > MATCH_PIXELS:
+        raise SceneError(
+            f"the upper left corners of the cube and the reference lie {apart:.1f} pixels apart, "
+            f"at most {MATCH_PIXELS} is allowed: compare cubes on the same grid"
         )
 
 

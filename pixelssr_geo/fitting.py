@@ -105,10 +105,7 @@ class SceneReader:
         inside = Window(row, col, size, size).clip(self.shape)
         values = self.window(inside)
         valid = np.isfinite(values[0])
-        if valid.any():
-            values = fill_invalid(values, valid)
-        else:
-            values = np.zeros_like(values)
+        values = fill_invalid(values, valid) if valid.any() else np.zeros_like(values)
         margins = ((0, size - inside.height), (0, size - inside.width))
         padded = np.pad(values, ((0, 0), *margins), mode="reflect")
         return padded, np.pad(valid, margins, constant_values=False)
@@ -477,7 +474,6 @@ def _with_correction(
             fold_estimator,
             withheld,
             context.reader,
-            size=plan.patch,
             device=context.device,
         )
     gate = fit_gate(errors, found, folds, seed=settings.seed)

@@ -34,7 +34,8 @@ class PixelGrid:
         """Rows and columns of the pixels that contain the places; may lie outside the raster."""
         a, b, c, d, e, f = tuple(~self.affine)[:6]
         east, north = np.asarray(x, "f8"), np.asarray(y, "f8")
-        cols, rows = a * east + b * north + c, d * east + e * north + f
+        with np.errstate(invalid="ignore"):
+            cols, rows = a * east + b * north + c, d * east + e * north + f
         # A place that is not finite in this CRS lies in no pixel.
         lost = ~(np.isfinite(rows) & np.isfinite(cols))
         rows, cols = np.where(lost, -1, rows), np.where(lost, -1, cols)

@@ -140,9 +140,10 @@ def moved_points(
     Raises
     ------
     MissingCRSError
-        If the grid or the points carry no CRS.
+        If the grid or the points carry no CRS, or one that is tied to no place on Earth.
     """
     from pyproj import Transformer
+    from pyproj.exceptions import ProjError
 
     if grid.crs_wkt is None:
         raise MissingCRSError(
@@ -154,7 +155,13 @@ def moved_points(
             f"points of '{points.source}' carry no coordinate reference system, one is needed to "
             "place them on the scene: set it in the file"
         )
-    mover = Transformer.from_crs(points.crs_wkt, grid.crs_wkt, always_xy=True)
+    try:
+        mover = Transformer.from_crs(points.crs_wkt, grid.crs_wkt, always_xy=True)
+    except ProjError as error:
+        raise MissingCRSError(
+            f"points of '{points.source}' cannot be moved to the coordinate reference system of "
+            f"'{source}', both must be tied to the Earth: set the true ones in the files"
+        ) from error
     x, y = mover.transform(points.x, points.y)
     return np.asarray(x, "f8"), np.asarray(y, "f8")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-WIDE_COLUMN = re.compile(r"^(?:wl|x|b|r|band|refl?)?_?(\d+(?:\.\d+)?)_?(?:nm|um)?$", re.IGNORECASE)
-"""Column names that are wavelengths: ``665``, ``X665.0``, ``wl_665``, ``R_665nm``."""
+WIDE_COLUMN = re.compile(
+    r"^(?:wl|x|b|r|band|refl?)?[_ ]?(\d+(?:\.\d+)?)[_ ]?(?:nm|um)?$", re.IGNORECASE
+)
+"""Column names that are wavelengths: ``665``, ``X665.0``, ``wl_665``, ``R_665nm``, ``665 nm``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,15 +129,19 @@ def read_points(
 def write_points(points: PointSpectra, path: str | Path) -> None:
     """Write points as a GeoPackage whose ``profiles`` field EnMAP-Box and :func:`read_points` read.
 
+    The file appears under its name when it is complete; an older one is replaced.
+
     Raises
     ------
     OutputError
         If the folder is missing or cannot be written.
     """
     import geopandas
+    from pyogrio.errors import DataLayerError, DataSourceError
 
-    if not Path(path).parent.is_dir():
-        raise OutputError(f"folder '{Path(path).parent}' does not exist: create it first")
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise OutputError(f"folder '{path.parent}' does not exist: create it first")
     centres = [round(float(value), 3) for value in points.wavelengths_nm]
     profiles = [
         json.dumps(
@@ -151,7 +158,22 @@ def write_points(points: PointSpectra, path: str | Path) -> None:
         geometry=geopandas.points_from_xy(points.x, points.y),
         crs=points.crs_wkt,
     )
-    frame.to_file(path, layer="points", driver="GPKG")
+    temporary = path.with_name(f".{path.name}.part.gpkg")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'crs' was not provided")
+            frame.to_file(temporary, layer="points", driver="GPKG")
+        temporary.replace(path)
+    except (OSError, DataSourceError, DataLayerError) as error:
+        raise OutputError(
+            f"points cannot be written to '{path}' ({_one_line(error)}): check rights and space"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _read_frame(path: str | Path, layer: str | None) -> Any:
@@ -171,7 +193,7 @@ def _read_frame(path: str | Path, layer: str | None) -> Any:
         frame = geopandas.read_file(path, layer=chosen, engine="pyogrio")
     except (DataSourceError, DataLayerError) as error:
         raise PointsError(
-            f"'{path}' cannot be opened as a vector file ({' '.join(str(error).split())}), a "
+            f"'{path}' cannot be opened as a vector file ({_one_line(error)}), a "
             "GeoPackage with points is needed: check the file"
         ) from error
     if not isinstance(frame, geopandas.GeoDataFrame):
@@ -208,7 +230,7 @@ def _require_points(frame: Any, layer: str, path: str | Path) -> None:
         )
     kinds = set(frame.geometry.geom_type)
     if kinds == {"MultiPoint"} and (frame.geometry.count_geometries() == 1).all():
-        frame.geometry = frame.geometry.centroid
+        frame.geometry = frame.geometry.explode(ignore_index=True)
     elif kinds != {"Point"}:
         raise PointsError(
             f"layer '{layer}' of '{path}' holds {_listed(sorted(kinds))}, points are needed: "
@@ -290,6 +312,11 @@ def _parse_profile(
             "value is needed: export it again"
         )
     order = np.argsort(x, kind="stable")
+    if (twice := x[order][1:][np.diff(x[order]) == 0]).size:
+        raise PointsError(
+            f"{where} gives wavelength {twice[0]:g} twice, one value per wavelength is needed: "
+            "export it again"
+        )
     return _wavelengths_in_nm(x[order], str(profile.get("xUnit") or "")), y[order]
 
 
@@ -322,7 +349,7 @@ def _from_wide(
         values = frame[columns].to_numpy(dtype="f8", na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise PointsError(
-            f"the wavelength columns of '{path}' hold text ({' '.join(str(error).split())}), "
+            f"the wavelength columns of '{path}' hold text ({_one_line(error)}), "
             "numbers are needed: convert them"
         ) from error
     grid = _wavelengths_in_nm(np.array([found[name] for name in columns]), "")

@@ -46,6 +46,9 @@ CHUNK = 256
 BLOCK = 512
 """Rows and columns of a block: whole chunks, one task."""
 
+SUFFIXES = (".tif", ".tiff", ".zarr")
+"""Endings of a result: Cloud-Optimized GeoTIFF or Zarr."""
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -207,6 +210,7 @@ def reconstruct_to_file(
     started = time.perf_counter()
     output = Path(output)
     check_output(output, overwrite=overwrite)
+    _check_name(output, scene, points)
     tell = progress or (lambda *_: None)
     model = fit(scene, points, settings, response=response, progress=progress)
     fitted = time.perf_counter()
@@ -317,6 +321,19 @@ def _template(scene: xr.DataArray, points: PointSpectra | None, model: FittedMod
         transform=grid.transform,
         attrs=attrs,
     )
+
+
+def _check_name(output: Path, scene: xr.DataArray, points: PointSpectra | None) -> None:
+    if output.suffix.lower() not in SUFFIXES:
+        raise OutputError(
+            f"'{output}' ends with '{output.suffix}', a cube is one of {', '.join(SUFFIXES)}: "
+            "give such a name"
+        )
+    inputs = [str(scene.attrs.get("source", "")), points.source if points is not None else ""]
+    if any(Path(name).exists() and Path(name).resolve() == output.resolve() for name in inputs):
+        raise OutputError(
+            f"'{output}' is read by this run and cannot be its result: choose another name"
+        )
 
 
 def _check_disk(output: Path, template: CubeTemplate, dtype: CubeDtype, as_zarr: bool) -> None:

@@ -151,9 +151,16 @@ def open_scene(
     ------
     SceneReadError
         If the path is not a readable raster.
+    SceneError
+        If the scale is not positive, the CRS is none, or the raster holds complex numbers.
     MissingWavelengthsError
         If nothing says which wavelengths the bands measure.
     """
+    if scale is not None and not (np.isfinite(scale) and scale > 0):
+        raise SceneError(
+            f"scale is {scale}, a positive number is needed: give the factor from stored values to "
+            "reflectance 0-1"
+        )
     if Path(path).suffix == ".zarr":
         scene = _open_zarr(path, "scene")
         if scale is not None:
@@ -231,7 +238,9 @@ def scene_response(scene: xr.DataArray) -> SpectralResponse:
         return _checked(SpectralResponse.from_file(table), scene.sizes["band"], str(table))
     if sensor := scene.attrs.get("sensor"):
         known = get_sensor(sensor)
-        return known.select(names) if names and set(names) <= set(known.names) else known
+        if names and set(names) <= set(known.names):
+            return known.select(names)
+        return _checked(known, scene.sizes["band"], str(sensor))
     if "wavelength" not in scene.coords:
         raise MissingWavelengthsError(_no_wavelengths(str(scene.attrs.get("source", "the scene"))))
     centres = np.asarray(scene["wavelength"].values, "f8")
@@ -262,15 +271,32 @@ def read_mask(path: str | Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def pixel_grid(scene: xr.DataArray) -> PixelGrid:
-    """The pixel grid of a scene or cube, from its x and y coordinates and ``spatial_ref``."""
+    """The pixel grid of a scene or cube, from its x and y coordinates and ``spatial_ref``.
+
+    Parts of a scene, thinned or reversed ones too, have their own grid; a rotated scene has no
+    coordinates along its axes, so that a part of one is taken to begin at its corner.
+    """
     import rioxarray  # noqa: F401  (registers .rio)
 
     crs = scene.rio.crs
+    a, b, c, d, e, f = tuple(scene.rio.transform())[:6]
+    if b == d == 0 and {"x", "y"} <= set(scene.coords):
+        (a, c), (e, f) = _axis(scene["x"].values, a, c), _axis(scene["y"].values, e, f)
     return PixelGrid(
         crs_wkt=crs.to_wkt() if crs else None,
-        transform=tuple(scene.rio.transform())[:6],
+        transform=(a, b, c, d, e, f),
         shape=(scene.sizes["y"], scene.sizes["x"]),
     )
+
+
+def _axis(centres: NDArray[np.float64], step: float, start: float) -> tuple[float, float]:
+    """Step and outer edge of an axis: those stated where the pixel centres agree with them."""
+    stated = start + step * (np.arange(len(centres)) + 0.5)
+    if len(centres) < 2 or np.abs(centres - stated).max() < 1e-3 * abs(step):
+        return step, start
+    # What was thinned or reversed still carries the transform of the whole.
+    own = float(centres[-1] - centres[0]) / (len(centres) - 1)
+    return own, float(centres[0]) - own / 2
 
 
 def _opened(path: str | Path) -> Any:
@@ -419,7 +445,9 @@ def _read_chunk(
     window = Window(col, row, col_stop - col, row_stop - row)
     with _opened(path) as dataset:
         try:
-            values = dataset.read(indexes, window=window).astype("f4")
+            # Doubles too large for single precision become infinite, and so nodata.
+            with np.errstate(over="ignore"):
+                values = dataset.read(indexes, window=window).astype("f4")
             masks = dataset.read_masks(indexes, window=window)
         except RasterioError as error:
             raise SceneReadError(
@@ -438,11 +466,12 @@ def _georeferenced(data: Any, grid: PixelGrid, bands: NDArray[Any]) -> xr.DataAr
 
     height, width = grid.shape
     affine = grid.affine
-    x = affine.c + affine.a * (np.arange(width) + 0.5)
-    y = affine.f + affine.e * (np.arange(height) + 0.5)
-    scene = xr.DataArray(
-        data, dims=("band", "y", "x"), coords={"band": bands, "y": y, "x": x}, name="reflectance"
-    )
+    coords = {"band": bands}
+    # Of a rotated raster, rows and columns are no axes of the coordinate system.
+    if affine.b == affine.d == 0:
+        coords["y"] = affine.f + affine.e * (np.arange(height) + 0.5)
+        coords["x"] = affine.c + affine.a * (np.arange(width) + 0.5)
+    scene = xr.DataArray(data, dims=("band", "y", "x"), coords=coords, name="reflectance")
     if grid.crs_wkt is not None:
         scene = scene.rio.write_crs(grid.crs_wkt)
     located: xr.DataArray = scene.rio.write_transform(affine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -86,7 +87,7 @@ def simulate(
     """
     opened = open_cube(cube) if isinstance(cube, (str, Path)) else cube
     opened = opened.transpose("wavelength", "y", "x")
-    if snr is not None and snr <= 0:
+    if snr is not None and not snr > 0:
         raise SettingsError(f"snr is {snr}, a positive number is needed: leave it out for no noise")
     grid = pixel_grid(opened)
     if grid.crs_wkt is None:
@@ -100,17 +101,16 @@ def simulate(
     noise = level / snr if snr is not None else 0.0
     rows, cols = _places(valid, points, layout, seed)
     folder = Path(folder)
-    _make(folder)
     result = Simulation(
         folder / "scene.tif", folder / "field.gpkg", folder / "reference.tif", noise
     )
     _refuse_existing(result, overwrite)
-    write_scene(
-        result.scene, _blocks(opened, matrix, noise, seed), grid, response, overwrite=overwrite
-    )
-    write_cog(opened, result.reference, overwrite=overwrite)
-    result.points.unlink(missing_ok=True)
-    write_points(_field_points(opened, channels, rows, cols, grid.crs_wkt), result.points)
+    with _new_files(folder, (result.scene, result.points, result.reference)):
+        write_scene(
+            result.scene, _blocks(opened, matrix, noise, seed), grid, response, overwrite=overwrite
+        )
+        write_cog(opened, result.reference, overwrite=overwrite)
+        write_points(_field_points(opened, channels, rows, cols, grid.crs_wkt), result.points)
     return result
 
 
@@ -213,16 +213,25 @@ def _field_points(
     )
 
 
-def _make(folder: Path) -> None:
-    if folder.is_dir():
-        return
+@contextmanager
+def _new_files(folder: Path, paths: tuple[Path, ...]) -> Iterator[None]:
+    """Make the folder; if the body fails, take away what was not there before."""
+    old = {path for path in (folder, *paths) if path.exists()}
     try:
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(
             f"folder '{folder}' cannot be made ({error.strerror}): create its parent or choose "
             "another"
         ) from error
+    try:
+        yield
+    except BaseException:
+        for path in set(paths) - old:
+            path.unlink(missing_ok=True)
+        if folder not in old:
+            folder.rmdir()
+        raise
 
 
 def _refuse_existing(result: Simulation, overwrite: bool) -> None:

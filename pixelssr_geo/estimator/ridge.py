@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 STRENGTHS = tuple(float(value) for value in np.logspace(-6, 3, 19))
 """Ridge strengths tried where the samples alone decide."""
 
+TIE = 1e-4
+"""Strengths whose criteria differ by less are equally good."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
@@ -130,7 +133,8 @@ def fit_ridge(
         shrink = singular**2 / (singular**2 + strength)
         fitted = left @ (shrink[:, None] * projected)
         hat = (left**2) @ shrink + base
-        return np.asarray((y - intercept - fitted) / np.maximum(1 - hat, 1e-6)[:, None])
+        # With few samples and a small strength 1 - hat is tiny and still exact to many digits.
+        return np.asarray((y - intercept - fitted) / np.maximum(1 - hat, 1e-12)[:, None])
 
     def criterion(strength: float) -> float:
         if free_intercept and len(x) == 1:
@@ -140,7 +144,10 @@ def fit_ridge(
             return float(error)
         return float(error + ((np.log(strength) - prior[0]) / prior[1]) ** 2)
 
-    best = min(sorted(strengths, reverse=True), key=criterion)
+    tried = sorted(strengths, reverse=True)
+    criteria = np.array([criterion(strength) for strength in tried])
+    # The first within rounding of the least: two samples, for one, leave every strength equal.
+    best = tried[int(np.argmax(criteria <= criteria.min() + TIE))]
     coefficients = right.T @ ((singular / (singular**2 + best))[:, None] * projected)
     # Directions that the samples say nothing about keep their prior variance, 1 / strength.
     unseen = np.eye(raw.shape[1]) - right.T @ right

@@ -76,12 +76,20 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str
         raise WeightsError(
             f"'{path}' is no complete safetensors file ({error}): copy it again"
         ) from error
-    if KEY not in metadata:
+    description = _description(metadata.get(KEY, ""))
+    if description is None:
         raise WeightsError(
             f"'{path}' has no description of its network: use weights made by `pixelssr-geo train`"
         )
-    description: dict[str, Any] = json.loads(metadata[KEY])
     return state, description
+
+
+def _description(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _is_pickle(path: Path) -> bool:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from pixelssr_geo.labels import Labels
     from pixelssr_geo.training.patches import Batch
 
+CONTEXT = 32
+"""Rows and columns around a withheld point that a correction is judged on. A network sees whole
+tiles in use; from 32 pixels on it does about the same as there, at 16 it looks better than it is."""
+
 HELD_OUT = 0.2
 """Share of the labels that early stopping looks at."""
 
@@ -35,14 +39,18 @@ HELD_OUT = 0.2
 class CorrectionPlan:
     """How a correction is trained."""
 
-    steps: int = 100
+    steps: int = 60
     """Optimiser steps at the most."""
-    patch: int = 24
-    """Rows and columns of a training patch; what the correction reads lies within a few pixels."""
-    batch: int = 6
+    patch: int = 16
+    """Rows and columns of a training patch: small, as each holds about one label, and what the
+    correction reads lies within a few pixels."""
+    batch: int = 16
     """Patches in a step."""
-    learning_rate: float = 2e-3
-    """Ten times the paper's: its 200 epochs over full cubes are some 100 steps over points here."""
+    learning_rate: float = 1e-3
+    """Five times the paper's: its 200 epochs over full cubes are some 60 steps over points here."""
+    rank: int = 3
+    """Spectral directions that the correction may use: the leading ones of the errors at the
+    points. More would be learnt from too few labels."""
     seed: int = 0
     """Of the initial weights, the patches and the order."""
 
@@ -65,21 +73,19 @@ class Correction(nn.Module):
     guide_mean: torch.Tensor
     guide_scale: torch.Tensor
     size: torch.Tensor
-    null: torch.Tensor
+    allowed: torch.Tensor
 
-    def __init__(self, net: nn.Module, estimator: Estimator, labels: Labels) -> None:
+    def __init__(self, net: nn.Module, estimator: Estimator, labels: Labels, *, rank: int) -> None:
         super().__init__()
         self.net = net
         mean = estimator.at(labels.bands)
-        projection = estimator.projection
-        null = np.eye(mean.shape[1]) - projection.inverse @ projection.response
         self._constant("band_mean", labels.bands.mean(0)[:, None, None])
         self._constant("band_scale", _floored(labels.bands.std(0))[:, None, None])
         self._constant("guide_mean", mean.mean(0)[:, None, None])
         self._constant("guide_scale", _floored(mean.std(0))[:, None, None])
         # One size for all channels keeps the relative weight that the error gives them.
         self._constant("size", np.sqrt((estimator.left_out**2).mean()))
-        self._constant("null", null)
+        self._constant("allowed", _allowed_directions(estimator.left_out, rank))
 
     def _constant(self, name: str, value: NDArray[np.float64] | np.float64) -> None:
         self.register_buffer(name, torch.from_numpy(np.asarray(value, "f4")))
@@ -92,13 +98,25 @@ class Correction(nn.Module):
         guide = (mean - self.guide_mean) / self.guide_scale
         doubt = deviation.mean(1, keepdim=True) / self.size
         raw = self.net(x, torch.cat([guide, doubt], dim=1))
-        return torch.einsum("cd,ndyx->ncyx", self.null, raw)
+        # The einsum of torch is not typed.
+        projected: torch.Tensor = torch.einsum("cd,ndyx->ncyx", self.allowed, raw)
+        return projected
 
     def forward(
         self, bands: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor
     ) -> torch.Tensor:
         """The correction of ``mean`` in reflectance, ``(patch, channel, y, x)``."""
         return self.scaled(bands, mean, deviation) * self.size
+
+
+def _allowed_directions(errors: NDArray[np.float64], rank: int) -> NDArray[np.float64]:
+    """Projector on the leading directions of the errors, ``(channel, channel)``.
+
+    The errors lie in the null space of the response, so what is projected does too.
+    """
+    _, _, directions = np.linalg.svd(errors, full_matrices=False)
+    leading = directions[:rank]
+    return np.asarray(leading.T @ leading)
 
 
 def _floored(scale: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -143,7 +161,7 @@ def train_correction(
         inner = create_net(
             net, bands=bands, channels=channels, guide_channels=channels + 1, zero_head=True
         )
-        correction = Correction(inner, estimator, labels).to(device)
+        correction = Correction(inner, estimator, labels, rank=plan.rank).to(device)
         shuffled = np.random.default_rng(plan.seed).permutation(len(labels))
         held = shuffled[: int(HELD_OUT * len(labels))]
         used = shuffled[len(held) :]
@@ -152,15 +170,21 @@ def train_correction(
         target = estimator.left_out / float(correction.size)
         order = np.random.default_rng(plan.seed + 1)
 
-        def error(chosen: NDArray[np.int64], members: NDArray[np.int64]) -> torch.Tensor:
+        def error(
+            chosen: NDArray[np.int64], members: NDArray[np.int64], symmetry: int = 0
+        ) -> torch.Tensor:
             batch = patches.batch(chosen, labels.take(members), target[members], device)
-            output = correction.scaled(*inputs.of(chosen, batch))
-            missed = (output - batch.target) * batch.labelled
+            images = (*inputs.of(chosen, batch), batch.target, batch.labelled)
+            if symmetry:
+                images = tuple(_turned(image, symmetry) for image in images)
+            bands, mean, deviation, wanted, labelled = images
+            missed = (correction.scaled(bands, mean, deviation) - wanted) * labelled
             squares: torch.Tensor = missed.square().sum()
             return squares / (batch.labelled.sum() * channels)
 
         def step_loss(step: int) -> torch.Tensor:
-            return error(order.choice(used, min(plan.batch, len(used)), replace=False), used)
+            chosen = order.choice(used, min(plan.batch, len(used)), replace=False)
+            return error(chosen, used, int(order.integers(8)))
 
         def held_error() -> float:
             chunks = [held[i : i + 8] for i in range(0, len(held), 8)]
@@ -174,6 +198,12 @@ def train_correction(
             progress=progress,
         )
     return correction, record
+
+
+def _turned(image: torch.Tensor, symmetry: int) -> torch.Tensor:
+    """One of the eight symmetries of a square, 0 being none, over the last two axes."""
+    turned = torch.rot90(image, symmetry % 4, (-2, -1))
+    return turned.flip(-1) if symmetry >= 4 else turned
 
 
 class _Inputs:
@@ -198,11 +228,10 @@ def correction_at(
     labels: Labels,
     read: WindowReader,
     *,
-    size: int,
     device: torch.device,
 ) -> NDArray[np.float64]:
     """What the correction says at labelled pixels, ``(label, channel)``, each in a patch around it."""
-    patches = cut_patches(read, labels, size=size, centred=True)
+    patches = cut_patches(read, labels, size=CONTEXT, centred=True)
     inputs = _Inputs(estimator, patches)
     nothing = np.zeros((len(labels), labels.spectra.shape[1]))
     found = np.empty_like(nothing)

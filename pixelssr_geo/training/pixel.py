@@ -297,7 +297,7 @@ def load_pixel_model(path: str | Path, *, device: torch.device) -> PixelModel:
             band_centres_nm=tuple(about["band_centres_nm"]),
             channel_centres_nm=tuple(about["channel_centres_nm"]),
         )
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(
             f"'{path}' does not describe a usable network ({type(error).__name__}: {reason}): use "

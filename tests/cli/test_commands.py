@@ -1,0 +1,296 @@
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from pixelssr_geo.cli.main import COMMANDS
+from pixelssr_geo.points import read_points, write_points
+from pixelssr_geo.scene import open_cube, open_scene
+from pixelssr_geo.testing import make_points
+from pixelssr_geo.training import pixel
+
+RECONSTRUCT_KEYS = {
+    "output",
+    "shape",
+    "wavelengths_nm",
+    "points_used",
+    "points_dropped",
+    "cross_validation",
+    "msi_residual_rmse",
+    "method",
+    "net",
+    "weights",
+    "device",
+    "scan_backend",
+    "tiles",
+    "seconds",
+    "peak_rss_mb",
+    "seed",
+    "version",
+}
+EVALUATE_KEYS = {"rmse", "psnr", "mpsnr", "ssim", "sam", "sam_band", "bands", "pixels"}
+RIDGE = ("--method", "ridge", "--sensor", "GF6-PMS")
+
+
+def one_object(text):
+    """The only JSON object in a text."""
+    assert text.count("\n") == 1
+    return json.loads(text)
+
+
+class TestReconstruct:
+    def test_the_default_output_lies_beside_the_scene(self, run, inputs):
+        ended = run("reconstruct", inputs.scene, "--points", inputs.points, *RIDGE)
+        assert ended.code == 0
+        output = inputs.scene.with_name("scene_hsi.tif")
+        assert str(output) in ended.out
+        cube = open_cube(output)
+        assert cube.shape == (61, 40, 50)
+        error = np.sqrt(np.mean((cube.values - open_cube(inputs.cube).values) ** 2))
+        assert error < 0.003
+        names = {path.name for path in inputs.scene.parent.iterdir()}
+        assert names == {"scene.tif", "field.gpkg", "cube.tif", "scene_hsi.tif"}
+
+    def test_json_is_one_object_with_the_promised_keys(self, run, inputs):
+        ended = run("reconstruct", inputs.scene, "--points", inputs.points, *RIDGE, "--json")
+        told = one_object(ended.out)
+        assert told.keys() >= RECONSTRUCT_KEYS
+        assert told["shape"] == [61, 40, 50]
+        assert told["points_used"] == 12
+        assert told["method"] == "ridge"
+        assert told["net"] is None
+        assert set(told["cross_validation"]) == {"rmse", "sam", "n"}
+        assert set(told["seconds"]) == {"fit", "reconstruct", "write", "total"}
+        assert told["msi_residual_rmse"] < 1e-5
+
+    def test_progress_goes_to_stderr_alone(self, run, inputs):
+        ended = run("reconstruct", inputs.scene, "--method", "library", "--json")
+        assert "reading the scene: 1/1" in ended.err
+        assert "reconstructing: 1/1" in ended.err
+        one_object(ended.out)
+
+    def test_quiet_says_nothing_but_the_result(self, run, inputs):
+        ended = run("reconstruct", inputs.scene, "--method", "library", "-q", "--json")
+        assert ended.err == ""
+        one_object(ended.out)
+
+    def test_output_dtype_channels_and_picture_are_as_asked(self, run, inputs, tmp_path):
+        output, picture = tmp_path / "out.zarr", tmp_path / "look.png"
+        asked = ("--wavelengths", "450:900:25", "--dtype", "uint16", "--quicklook", picture)
+        ended = run("reconstruct", inputs.scene, "--method", "library", "-o", output, *asked)
+        assert ended.code == 0
+        cube = open_cube(output)
+        np.testing.assert_allclose(cube["wavelength"], np.arange(450, 901, 25))
+        np.testing.assert_allclose(cube * 1e4, np.rint(cube * 1e4), atol=2e-3)
+        assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+    def test_wavelengths_like_another_cube(self, run, inputs, tmp_path):
+        output = tmp_path / "out.tif"
+        asked = ("--wavelengths", f"like:{inputs.cube}", "-o", output, *RIDGE)
+        assert run("reconstruct", inputs.scene, "--points", inputs.points, *asked).code == 0
+        scores = one_object(run("evaluate", output, inputs.cube, "--json").out)
+        assert scores["psnr"] > 50
+
+    def test_dropped_points_are_listed(self, run, inputs):
+        points = make_points()
+        points.x[3] += 1e5
+        write_points(points, inputs.points)
+        ended = run("reconstruct", inputs.scene, "--points", inputs.points, *RIDGE)
+        assert "11 used, 1 dropped" in ended.out
+        assert "p4 dropped: outside" in ended.out
+
+    def test_pixels_that_are_not_finite_are_handled(self, run, inputs, tmp_path):
+        import rasterio
+
+        with rasterio.open(inputs.scene, "r+") as dataset:
+            values = dataset.read()
+            values[0, 3, 4], values[1, 5, 6] = np.inf, np.nan
+            dataset.write(values)
+        ended = run("reconstruct", inputs.scene, "--points", inputs.points, *RIDGE)
+        assert ended.code == 0
+        missing = np.isnan(open_cube(tmp_path / "scene_hsi.tif").values).all(0)
+        assert np.argwhere(missing).tolist() == [[3, 4], [5, 6]]
+
+    def test_integers_without_scale_warn_in_one_line(self, run, inputs, tmp_path):
+        import rasterio
+
+        with rasterio.open(inputs.scene) as dataset:
+            profile = {**dataset.profile, "dtype": "uint16", "nodata": 0, "predictor": 2}
+            values = np.rint(dataset.read() * 1e4).astype("u2")
+        path = tmp_path / "counts.tif"
+        with rasterio.open(path, "w", **profile) as dataset:
+            dataset.write(values)
+        ended = run("reconstruct", path, "--sensor", "gf6-pms", "--method", "library", "-q")
+        assert ended.code == 0
+        assert ended.err.startswith("Warning: ")
+        assert ended.err.count("\n") == 1
+        assert "--scale" in ended.err
+
+    def test_the_papers_method_trains_and_its_weights_serve_again(
+        self, run, inputs, tmp_path, monkeypatch
+    ):
+        # Patches as small as the network allows: what is learnt does not matter here.
+        monkeypatch.setattr(pixel, "PixelPlan", partial(pixel.PixelPlan, patch=16, unlabelled=1))
+        weights, small = tmp_path / "net.safetensors", ("--wavelengths", "450:850:50")
+        write_points(make_points(3), inputs.points)
+        asked = ("--points", inputs.points, *small, "--steps", "1", "--device", "cpu")
+        ended = run("train", inputs.scene, *asked, "-o", weights)
+        assert ended.code == 0
+        assert ended.out.startswith(f"weights     {weights}")
+        output = tmp_path / "out.tif"
+        asked = ("--method", "paper", "--weights", weights, *small, "--device", "cpu")
+        asked = (*asked, "--tile", "64", "--overlap", "8", "-o", output, "--json")
+        told = one_object(run("reconstruct", inputs.scene, *asked).out)
+        assert told["net"] == "dypro-mamba"
+        assert len(told["weights"]) == 16
+        assert told["scan_backend"]
+        assert np.isfinite(open_cube(output).values).all()
+
+
+class TestEvaluate:
+    def test_json_has_the_promised_keys(self, run, inputs):
+        told = one_object(run("evaluate", inputs.cube, inputs.cube, "--json").out)
+        assert set(told) == EVALUATE_KEYS
+        assert told["pixels"] == 2000
+
+    def test_a_line_a_metric_for_people(self, run, inputs):
+        ended = run("evaluate", inputs.cube, inputs.cube)
+        assert ended.code == 0
+        assert {line.split()[0] for line in ended.out.splitlines()} == EVALUATE_KEYS
+
+    def test_points_are_left_out(self, run, inputs):
+        asked = ("--exclude-points", inputs.points, "--json")
+        assert one_object(run("evaluate", inputs.cube, inputs.cube, *asked).out)["pixels"] == 1988
+
+
+class TestSimulate:
+    def test_scene_points_and_reference_are_written(self, run, inputs, tmp_path):
+        folder = tmp_path / "made"
+        asked = ("--sensor", "GF6-PMS", "--points", "7", "-o", folder, "--json")
+        told = one_object(run("simulate", inputs.cube, *asked).out)
+        assert open_scene(told["scene"]).shape == (4, 40, 50)
+        assert len(read_points(told["points"])) == 7
+        assert open_cube(told["reference"]).shape == (61, 40, 50)
+        assert told["noise"] > 0
+
+    def test_people_are_told_where(self, run, inputs, tmp_path):
+        asked = ("--sensor", "GF6-PMS", "--points", "7", "--snr", "0", "-o", tmp_path / "made")
+        ended = run("simulate", inputs.cube, *asked)
+        assert [line.split()[0] for line in ended.out.splitlines()] == [
+            "scene",
+            "points",
+            "reference",
+        ]
+
+
+class TestPoints:
+    def test_inspect_says_what_was_recognised(self, run, inputs):
+        ended = run("points", "inspect", inputs.points)
+        assert ended.code == 0
+        assert "12 points, 61 wavelengths 400-1000 nm" in ended.out
+        assert "reflectance 0-1" in ended.out
+
+    def test_inspect_on_a_scene_says_what_becomes_of_each(self, run, inputs):
+        asked = ("--scene", inputs.scene, "--json")
+        told = one_object(run("points", "inspect", inputs.points, *asked).out)
+        assert [point["id"] for point in told["used"]] == [f"p{n}" for n in range(1, 13)]
+        assert told["dropped"] == []
+        ended = run("points", "inspect", inputs.points, "--scene", inputs.scene)
+        assert "12 used, 0 dropped" in ended.out
+
+
+class TestOthers:
+    def test_info_is_one_object(self, run):
+        told = one_object(run("info", "--json").out)
+        assert {"versions", "devices", "scan_backends", "sensors"} <= set(told)
+        assert told["versions"]["torch"] == torch.__version__
+        assert len(told["sensors"]["GF-6 PMS"]) == 4
+
+    def test_info_lists_bands_when_asked(self, run):
+        assert "Blue" not in run("info").out
+        assert "Blue" in run("info", "--sensors").out
+
+    def test_nets_tells_parameters_and_cost(self, run):
+        rows = one_object(run("nets", "--tile", "8", "--json").out)
+        dypro = next(row for row in rows if row["net"] == "dypro-mamba")
+        assert dypro["parameters"] == pytest.approx(0.606e6, rel=0.01)
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_every_command_has_help(self, run, command):
+        ended = run(command, "--help")
+        assert ended.code == 0
+        assert command in ended.out
+        assert ended.err == ""
+
+    def test_the_version_is_told(self, run):
+        from importlib.metadata import version
+
+        assert version("pixelssr-geo") in run("--version").out
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("reconstrukt",),
+            ("reconstruct",),
+            ("reconstruct", "scene.tif", "--method", "magic"),
+            ("reconstruct", "scene.tif", "--steps", "none"),
+            ("reconstruct", "scene.tif", "--colour", "red"),
+            ("simulate", "cube.tif", "--sensor", "RGB", "-o", "made"),
+            ("demo", "made", "--size", "8"),
+        ],
+        ids=" ".join,
+    )
+    def test_usage_errors_exit_with_2(self, run, arguments, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        ended = run(*arguments)
+        assert ended.code == 2
+        assert ended.out == ""
+        assert "Usage" in ended.err
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_interrupt_exits_with_130_and_leaves_nothing(self, run, inputs, monkeypatch):
+        from pixelssr_geo import reconstruction
+
+        def interrupt(*arguments):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(reconstruction, "write_region", interrupt)
+        before = sorted(inputs.scene.parent.rglob("*"))
+        ended = run("reconstruct", inputs.scene, "--method", "library", "-q")
+        assert ended.code == 130
+        assert ended.err.strip() == "Interrupted: nothing was written"
+        assert sorted(inputs.scene.parent.rglob("*")) == before
+
+
+class TestProcess:
+    """The same through the shell, once each way."""
+
+    def command(self, *arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "pixelssr_geo.cli", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONWARNINGS": "default"},
+        )
+
+    def test_a_result_on_stdout_and_nothing_stray_on_stderr(self, inputs):
+        ended = self.command("reconstruct", inputs.scene, "--method", "library", "-q", "--json")
+        assert ended.returncode == 0
+        assert ended.stderr == ""
+        one_object(ended.stdout)
+
+    def test_an_error_is_one_line(self, inputs):
+        inputs.scene.write_bytes(inputs.scene.read_bytes()[:9000])
+        ended = self.command("reconstruct", inputs.scene, "--sensor", "GF6-PMS", "-q")
+        assert ended.returncode == 1
+        assert ended.stdout == ""
+        assert ended.stderr.startswith("Error: ")
+        assert ended.stderr.count("\n") == 1

@@ -1,0 +1,147 @@
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pixelssr_geo
+from pixelssr_geo.cli.main import COMMANDS, cli
+from pixelssr_geo.spectra import get_sensor, list_sensors
+
+ROOT = Path(__file__).resolve().parents[1]
+if not (ROOT / "README.md").is_file():
+    pytest.skip("the tests run beside an installed package", allow_module_level=True)
+
+PAGES = ROOT / "docs" / "pages"
+TEXTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(PAGES.glob("*.md"))]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def named(path):
+    return str(path.relative_to(ROOT))
+
+
+def blocks(path, language):
+    """Fenced code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(path):
+    """Shell commands of a page, without comments, continued lines joined."""
+    for block in blocks(path, "sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            if command := line.partition("#")[0].strip():
+                yield command
+
+
+def links(path):
+    """Targets of a page's relative links and images, without anchors."""
+    found = re.findall(r"\]\(([^)\s]+)\)", path.read_text())
+    return [target.partition("#")[0] for target in found if not re.match(r"\w+:|#", target)]
+
+
+def make_targets():
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_the_readme_names_only_make_targets_that_exist():
+    asked = set(re.findall(r"\bmake ([a-z-]+)\b", "\n".join(commands(ROOT / "README.md"))))
+    quoted = set(re.findall(r"`make ([a-z-]+)`", (ROOT / "README.md").read_text()))
+    assert {"demo", "test"} <= asked
+    assert asked | quoted <= make_targets()
+
+
+def test_make_help_lists_every_target():
+    text = (ROOT / "Makefile").read_text()
+    listed = set(re.findall(r'@echo "make ([a-z-]+) ', text))
+    assert listed == make_targets() - {"help"}
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)
+    assert set(phony.split()) == make_targets()
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=named)
+def test_documented_commands_and_their_options_exist(path):
+    import click
+
+    for command in commands(path):
+        program, *words = command.split()
+        if program != "pixelssr-geo":
+            continue
+        context = click.Context(cli)
+        found = cli.get_command(context, words[0])
+        assert words[0] in COMMANDS, command
+        assert found is not None, command
+        if isinstance(found, click.Group):
+            found = found.get_command(context, words[1])
+            assert found is not None, command
+        known = {name for option in found.params for name in option.opts}
+        assert {word for word in words if word.startswith("-")} <= known, command
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=named)
+def test_relative_links_lead_somewhere(path):
+    for target in links(path):
+        assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=named)
+def test_documented_python_parses_and_uses_public_names(path):
+    for code in blocks(path, "python"):
+        used = {
+            node.attr
+            for node in ast.walk(ast.parse(code))
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "px"
+        }
+        assert used <= set(pixelssr_geo.__all__)
+
+
+def test_every_page_is_in_the_navigation():
+    config = (ROOT / "docs" / "mkdocs.yml").read_text()
+    listed = set(re.findall(r": (\S+\.md)$", config, re.MULTILINE))
+    assert listed == {path.name for path in PAGES.glob("*.md")}
+
+
+@pytest.mark.parametrize("name", pixelssr_geo.__all__)
+def test_the_api_page_has_every_public_name(name):
+    assert f"::: pixelssr_geo.{name}\n" in (PAGES / "api.md").read_text()
+
+
+def sensor_row(sensor):
+    """The row of docs/pages/sensors.md for a known sensor."""
+    response = get_sensor(sensor.name)
+    rows = zip(response.names, response.centres_nm, response.fwhm_nm, strict=True)
+    bands = ", ".join(f"{name} {round(c, 1):g}/{round(w, 1):g}" for name, c, w in rows)
+    return f"| {sensor.name} | {', '.join(sensor.aliases)} | {bands} | {sensor.source} |"
+
+
+def test_the_table_of_sensors_is_that_of_the_code():
+    page = (PAGES / "sensors.md").read_text()
+    head, _, rest = page.partition("|---|---|---|---|\n")
+    assert head
+    assert rest.partition("\n\n")[0].splitlines() == [sensor_row(s) for s in list_sensors()]
+
+
+def test_the_table_of_deviations_is_what_the_command_prints(shared_data):
+    script = ROOT / "tests" / "benchmarks" / "sensor_responses.py"
+    printed = subprocess.run(
+        [sys.executable, script, "--data", shared_data], capture_output=True, text=True, check=True
+    ).stdout
+    table = [line.strip() for line in (PAGES / "sensors.md").read_text().splitlines()]
+    assert printed.splitlines() == [line for line in table if line.count("|") == 8]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
+def test_notebooks_are_stripped(path):
+    notebook = json.loads(path.read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert cells
+    for cell in cells:
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+        assert cell["metadata"] == {}
+    assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
