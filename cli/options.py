@@ -81,7 +81,7 @@ network_options = stacked(
         "--steps",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Training steps of a network [default: 60 for a correction, 200 for paper].",
+        help="Training steps of a network [default: 50 for a correction, 200 for paper].",
     ),
     click.option(
         "--device",

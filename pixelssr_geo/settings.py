@@ -32,7 +32,7 @@ class Settings(BaseModel):
     weights: str | None = None
     """Trained weights to use instead of training (method ``paper``)."""
     steps: int | None = Field(default=None, ge=1)
-    """Training steps of a network; by default 60 for a correction and 200 for ``paper``."""
+    """Training steps of a network; by default 50 for a correction and 200 for ``paper``."""
     folds: int = Field(default=3, ge=2, le=20)
     """Groups of spatial blocks that are withheld in turn."""
     tile: int = Field(default=128, ge=8)

@@ -39,7 +39,7 @@ HELD_OUT = 0.2
 class CorrectionPlan:
     """How a correction is trained."""
 
-    steps: int = 60
+    steps: int = 50
     """Optimiser steps at the most."""
     patch: int = 16
     """Rows and columns of a training patch: small, as each holds about one label, and what the
@@ -47,7 +47,7 @@ class CorrectionPlan:
     batch: int = 16
     """Patches in a step."""
     learning_rate: float = 1e-3
-    """Five times the paper's: its 200 epochs over full cubes are some 60 steps over points here."""
+    """Five times the paper's: its 200 epochs over full cubes are some 50 steps over points here."""
     rank: int = 3
     """Spectral directions that the correction may use: the leading ones of the errors at the
     points. More would be learnt from too few labels."""
