@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pixelssr_geo.errors import OutputError
-from pixelssr_geo.fitting import FittedModel, Progress, fit
+from pixelssr_geo.fitting import FittedModel, Progress, fit, resolve_channels
 from pixelssr_geo.scene import open_cube, pixel_grid
 from pixelssr_geo.settings import Settings
 from pixelssr_geo.tiling.mosaic import lazy_mosaic, map_blocks
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pixelssr_geo.points import PointSpectra
-    from pixelssr_geo.spectra import SpectralResponse
+    from pixelssr_geo.spectra import ChannelGrid, SpectralResponse
     from pixelssr_geo.writers import CubeDtype
 
 CHUNK = 256
@@ -211,12 +211,12 @@ def reconstruct_to_file(
     output = Path(output)
     check_output(output, overwrite=overwrite)
     _check_name(output, scene, points)
+    as_zarr = output.suffix == ".zarr"
+    _check_disk(output, scene, resolve_channels(settings, points), dtype, as_zarr)
     tell = progress or (lambda *_: None)
     model = fit(scene, points, settings, response=response, progress=progress)
     fitted = time.perf_counter()
     plan, template = _plan(model), _template(scene, points, model)
-    as_zarr = output.suffix == ".zarr"
-    _check_disk(output, template, dtype, as_zarr)
     residual = _Residual(model)
     with new_output(output, overwrite=overwrite) as temporary:
         # Every format goes through the store, which threads and processes can write side by side.
@@ -336,7 +336,12 @@ def _check_name(output: Path, scene: xr.DataArray, points: PointSpectra | None) 
         )
 
 
-def _check_disk(output: Path, template: CubeTemplate, dtype: CubeDtype, as_zarr: bool) -> None:
+def _check_disk(
+    output: Path, scene: xr.DataArray, channels: ChannelGrid, dtype: CubeDtype, as_zarr: bool
+) -> None:
+    shape = (scene.sizes["y"], scene.sizes["x"])
+    widths = (tuple(channels.centres_nm), tuple(channels.fwhm_nm))
+    template = CubeTemplate(shape, *widths, None, (1, 0, 0, 0, -1, 0))
     needed = disk_needed(template, dtype, "zarr" if as_zarr else "cog")
     free = shutil.disk_usage(output.parent).free
     if needed > free:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# As the command line does, before torch is imported: see pixelssr_geo.cli.main.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -34,6 +34,10 @@ the leave-one-out error does. Set on the four development scenes of docs/benchma
 DEGREE_PENALTY = 2.0
 """What a quadratic correction must gain in the criterion over a linear one."""
 
+CLIP_POINTS = 20
+"""Labels from which the correction does not extrapolate beyond their bands. With fewer, the range
+that they span says too little about the scene; measured on the development scenes."""
+
 LIBRARY_POINTS = 3
 """How many left-out points the library's own error counts for in the standard deviation."""
 
@@ -198,9 +202,10 @@ def _fit_correction(
     count = bands.shape[1]
     # A linear kernel of unit size at one deviation from the scene's mean, whatever the bands.
     scale = np.where(statistics.deviation > 1e-9, statistics.deviation, 1.0)
+    low, high = (bands.min(0), bands.max(0)) if len(bands) >= CLIP_POINTS else (-np.inf, np.inf)
     candidates = []
     for degree in (1, 2):
-        features = Features(statistics.mean, scale * count ** (0.5 / degree), degree)
+        features = Features(statistics.mean, scale * count ** (0.5 / degree), degree, low, high)
         candidates.append(
             fit_ridge(
                 bands,

@@ -34,6 +34,14 @@ class Features:
     """Divides the centred bands, ``(band,)``."""
     degree: int
     """Highest total degree."""
+    low: NDArray[np.float64] | float = -np.inf
+    """Bands below this are taken as this in predictions, ``(band,)``."""
+    high: NDArray[np.float64] | float = np.inf
+    """Bands above this are taken as this in predictions, ``(band,)``."""
+
+    def clipped(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Monomials with the bands kept between :attr:`low` and :attr:`high`."""
+        return self(np.clip(x, self.low, self.high))
 
     def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Monomials of degree 1 to :attr:`degree`, ``(..., band)`` to ``(..., feature)``."""
@@ -80,7 +88,7 @@ class Ridge:
 
     def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Predictions ``(..., channel)`` for bands ``(..., band)``."""
-        return (self.features(x) - self.offset) @ self.coefficients + self.intercept
+        return (self.features.clipped(x) - self.offset) @ self.coefficients + self.intercept
 
     def leverage(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Variance of the prediction's mean in units of the noise variance, ``(...)``."""

@@ -84,10 +84,10 @@ class Correction(nn.Module):
         self._constant("guide_mean", mean.mean(0)[:, None, None])
         self._constant("guide_scale", _floored(mean.std(0))[:, None, None])
         # One size for all channels keeps the relative weight that the error gives them.
-        self._constant("size", np.sqrt((estimator.left_out**2).mean()))
+        self._constant("size", max(float(np.sqrt((estimator.left_out**2).mean())), 1e-6))
         self._constant("allowed", _allowed_directions(estimator.left_out, rank))
 
-    def _constant(self, name: str, value: NDArray[np.float64] | np.float64) -> None:
+    def _constant(self, name: str, value: NDArray[np.float64] | float) -> None:
         self.register_buffer(name, torch.from_numpy(np.asarray(value, "f4")))
 
     def scaled(
@@ -114,8 +114,9 @@ def _allowed_directions(errors: NDArray[np.float64], rank: int) -> NDArray[np.fl
 
     The errors lie in the null space of the response, so what is projected does too.
     """
-    _, _, directions = np.linalg.svd(errors, full_matrices=False)
-    leading = directions[:rank]
+    _, sizes, directions = np.linalg.svd(errors, full_matrices=False)
+    # Directions without any error are arbitrary and may leave the null space.
+    leading = directions[:rank][sizes[:rank] > 1e-9 * sizes[0]]
     return np.asarray(leading.T @ leading)
 
 
@@ -175,12 +176,10 @@ def train_correction(
         ) -> torch.Tensor:
             batch = patches.batch(chosen, labels.take(members), target[members], device)
             images = (*inputs.of(chosen, batch), batch.target, batch.labelled)
-            if symmetry:
-                images = tuple(_turned(image, symmetry) for image in images)
-            bands, mean, deviation, wanted, labelled = images
+            bands, mean, deviation, wanted, labelled = (_turned(i, symmetry) for i in images)
             missed = (correction.scaled(bands, mean, deviation) - wanted) * labelled
-            squares: torch.Tensor = missed.square().sum()
-            return squares / (batch.labelled.sum() * channels)
+            mean_square: torch.Tensor = missed.square().sum() / (batch.labelled.sum() * channels)
+            return mean_square
 
         def step_loss(step: int) -> torch.Tensor:
             chosen = order.choice(used, min(plan.batch, len(used)), replace=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -110,4 +111,5 @@ def train(
 def _validated(net: torch.nn.Module, validate: Callable[[], float]) -> float:
     net.eval()
     with torch.inference_mode():
-        return validate()
+        error = validate()
+    return float("inf") if math.isnan(error) else error
