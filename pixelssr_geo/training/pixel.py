@@ -6,7 +6,7 @@ loss. Without points L_rep and L_SSIM alone remain, the unsupervised mode.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -171,6 +171,8 @@ def train_pixel(
         trained.net, gain, prior, plan.label_ratio, plan.seed, band_centres_nm, channel_centres_nm
     )
     labels = labels if labels is not None else _no_labels(bands, channels)
+    if not len(labels):
+        weights = replace(weights, point=0, image=0)
     shuffled = np.random.default_rng(plan.seed).permutation(len(labels))
     held = shuffled[: int(HELD_OUT * len(labels))]
     used = shuffled[len(held) :]
