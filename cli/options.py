@@ -148,9 +148,15 @@ def _terminal_bar() -> Iterator[Progress]:
 def _plain_lines() -> Progress:
     began: dict[str, float] = {}
     said: dict[str, float] = {}
+    reached: dict[str, int] = {}
 
     def show(stage: str, done: int, total: int) -> None:
         now = time.monotonic()
+        if done < reached.get(stage, 0):
+            # The same stage of another run: its clock starts anew.
+            began.pop(stage)
+            said.pop(stage, None)
+        reached[stage] = done
         start = began.setdefault(stage, now)
         if done < total and now - said.get(stage, start) < PLAIN_SECONDS:
             return

@@ -99,7 +99,12 @@ def run_demo(
         name = "cube.tif" if method == METHODS[0] else f"cube_{method}.tif"
         settings = Settings.of(method=method, seed=seed)
         model, summary = reconstruct_to_file(
-            scene, points, folder / name, settings, overwrite=True, progress=progress
+            scene,
+            points,
+            folder / name,
+            settings,
+            overwrite=True,
+            progress=_prefixed(progress, method),
         )
         scores[method] = evaluate(folder / name, reference, exclude_points=points)
     assert model.paired is not None
@@ -117,6 +122,12 @@ def run_demo(
         summary,
         time.perf_counter() - started,
     )
+
+
+def _prefixed(progress: Progress | None, method: str) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda stage, done, total: progress(f"{method}: {stage}", done, total)
 
 
 def _prepare(folder: Path, overwrite: bool) -> None:
