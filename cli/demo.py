@@ -16,7 +16,13 @@ from pixelssr_geo.cli.options import json_option, overwrite_option, progress_bar
     show_default=True,
     help="Rows and columns of the landscape.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of every random draw.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of every random draw.",
+)
 @overwrite_option
 @json_option
 @talk_options

@@ -23,6 +23,7 @@ def evaluate(
 ) -> None:
     """Compare CUBE with REFERENCE, two cubes on the same grid and channels."""
     import json
+    from math import isfinite
 
     from pixelssr_geo.evaluation import evaluate as run
     from pixelssr_geo.points import read_points
@@ -30,7 +31,9 @@ def evaluate(
     points = read_points(exclude_points) if exclude_points else None
     result = run(cube, reference, exclude_points=points, mask=mask)
     if as_json:
-        click.echo(json.dumps(result))
+        # JSON has no infinity, the PSNR of equal cubes, and no NaN.
+        known = {k: v if isfinite(v) else None for k, v in result.items()}  # type: ignore[arg-type]
+        click.echo(json.dumps(known))
         return
     units = {"psnr": " dB", "mpsnr": " dB", "sam": " degrees", "sam_band": " degrees (eq. 13)"}
     for name, value in result.items():

@@ -63,7 +63,7 @@ def _run(arguments: list[str] | None) -> int:
     except Exit as error:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _say("Interrupted: nothing was written")
+        _say("Interrupted: no unfinished file is left")
         return 130
     except click.ClickException as error:
         error.show()

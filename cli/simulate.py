@@ -21,7 +21,9 @@ from pixelssr_geo.cli.options import json_option, overwrite_option
     show_default=True,
     help="Mean signal over the standard deviation of the noise; 0 for no noise.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of noise and places.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of noise and places."
+)
 @click.option(
     "--layout",
     type=click.Choice(["random", "block", "corner"]),

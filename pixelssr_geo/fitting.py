@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -34,7 +35,7 @@ from pixelssr_geo.estimator import (
     withheld_errors,
 )
 from pixelssr_geo.pairing import PairedPoints, default_channels, pair_points
-from pixelssr_geo.scene import open_cube, scene_response
+from pixelssr_geo.scene import check_response, cube_channels, open_cube, scene_response
 from pixelssr_geo.spectra import ChannelGrid, SpectralResponse
 from pixelssr_geo.tiling.mosaic import blend_block, fill_invalid
 from pixelssr_geo.tiling.plan import TilePlan, Window
@@ -48,12 +49,13 @@ if TYPE_CHECKING:
     from pixelssr_geo.points import PointSpectra
     from pixelssr_geo.settings import Settings
     from pixelssr_geo.training.correction import Correction
-    from pixelssr_geo.training.pixel import PixelModel
+    from pixelssr_geo.training.pixel import PixelFit, PixelModel
 
 log = logging.getLogger(__name__)
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with the name of a stage, how much of it is done, and how much there is."""
+"""Called with the name of a stage, how much of it is done, and how much there is; stages that run
+side by side call from threads of their own."""
 
 GATE_POINTS = 50
 """Labels from which the product tries a scene-trained correction."""
@@ -224,6 +226,7 @@ def fit(
     scene = _ordered(scene)
     if response is None:
         response = scene_response(scene)
+    check_response(response, scene.sizes["band"], "response")
     channels = resolve_channels(settings, points)
     used = usable_bands(response, channels)
     notes = _band_notes(response, used)
@@ -235,10 +238,10 @@ def fit(
         else None
     )
     labels = _usable_labels(paired, used)
+    _check_labels(settings, labels)
     statistics = scene_statistics(reader, tell)
     _check_size(statistics)
-    if labels is None or not len(labels):
-        notes.append("no usable point: the cube rests on the spectral library alone")
+    notes += _label_notes(settings, labels)
     context = _Context(settings, channels, matrix, reader, labels, statistics, device, tell)
     base = FittedModel(
         settings=settings,
@@ -341,15 +344,7 @@ def resolve_channels(settings: Settings, points: PointSpectra | None) -> Channel
     if asked is None:
         return default_channels(points, fwhm_nm=settings.fwhm)
     if asked.startswith("like:"):
-        cube = open_cube(asked.removeprefix("like:"))
-        centres = np.asarray(cube["wavelength"].values, "f8")
-        if settings.fwhm is not None:
-            widths = np.full(len(centres), settings.fwhm)
-        elif "fwhm" in cube.coords:
-            widths = np.asarray(cube["fwhm"].values, "f8")
-        else:
-            widths = np.gradient(centres)
-        return ChannelGrid(centres, widths)
+        return cube_channels(open_cube(asked.removeprefix("like:")), fwhm_nm=settings.fwhm)
     return ChannelGrid.from_spec(asked, settings.fwhm)
 
 
@@ -409,11 +404,6 @@ def _with_estimator(base: FittedModel, context: _Context) -> FittedModel:
     library = fit_library(context.channels, context.matrix)
     estimator = fit_estimator(context.labels, library, context.statistics, kind=kind)
     fitted = replace(base, estimator=estimator)
-    if method == "dypro" and context.count < CORRECTION_POINTS:
-        raise SettingsError(
-            f"method 'dypro' trains on points and {context.count} are usable, it needs "
-            f"{CORRECTION_POINTS}: give more --points, or use --method product"
-        )
     if method == "dypro" or (method == "product" and context.count >= GATE_POINTS):
         return _with_correction(fitted, context, library, estimator)
     if method == "product":
@@ -434,8 +424,6 @@ def _validate_estimator(
     if len(labels) < 2:
         return None
     folds = spatial_folds(labels.rows, labels.cols, folds=5, seed=context.settings.seed)
-    if folds.count < 2:
-        return None
     errors = withheld_errors(
         lambda kept: fit_estimator(kept, library, context.statistics, kind=kind), labels, folds
     )
@@ -456,11 +444,7 @@ def _with_correction(
         plan = replace(plan, steps=settings.steps)
     folds = spatial_folds(labels.rows, labels.cols, folds=settings.folds, seed=settings.seed)
     errors, found = np.empty_like(labels.spectra), np.zeros_like(labels.spectra)
-    if folds.count < 2:
-        raise SettingsError(
-            f"the {len(labels)} usable points lie in one place, withheld blocks need at least two: "
-            "spread the points, or use --method estimator"
-        )
+    stop = threading.Event()
 
     def train_fold(number: int) -> None:
         out = folds.fold == number
@@ -473,7 +457,7 @@ def _with_correction(
             context.reader,
             plan,
             device=context.device,
-            progress=_stage(context.progress, stage),
+            progress=_stage(context.progress, stage, stop),
         )
         errors[out] = withheld.spectra - fold_estimator.at(withheld.bands)
         found[out] = correction_at(
@@ -481,7 +465,12 @@ def _with_correction(
         )
 
     with side_by_side(context.device) as workers, ThreadPoolExecutor(workers) as pool:
-        list(pool.map(train_fold, range(folds.count)))
+        try:
+            list(pool.map(train_fold, range(folds.count)))
+        except BaseException:
+            # The pool waits for the other folds, which nobody needs any more.
+            stop.set()
+            raise
     gate = fit_gate(errors, found, folds, seed=settings.seed)
     if settings.method == "dypro":
         gate = replace(gate, value=1.0)
@@ -515,42 +504,19 @@ def _with_pixel_model(
     if settings.weights is not None:
         model = load_pixel_model(settings.weights, device=context.device)
         _check_weights(settings.weights, model, band_centres, context.channels)
+        model = replace(model, seed=settings.seed)
         digest = hashlib.sha256(Path(settings.weights).read_bytes()).hexdigest()[:16]
         return replace(base, pixel_model=model, weights_hash=digest)
-    fitted = fit_pixel_model(
-        context.settings,
-        context.channels,
-        context.matrix,
-        context.reader,
-        labels,
-        context.statistics,
-        band_centres,
-        device=context.device,
-        progress=context.progress,
-    )
+    fitted = _train_pixel_model(context, band_centres)
     validation = (
         _validation(labels.take(fitted.held), fitted.held_errors)
         if labels is not None and len(fitted.held)
         else None
     )
-    notes = base.notes
-    if not context.count:
-        notes = (*notes, "trained without points: L_rep and L_SSIM alone (unsupervised)")
-    return replace(base, pixel_model=fitted.model, cross_validation=validation, notes=notes)
+    return replace(base, pixel_model=fitted.model, cross_validation=validation)
 
 
-def fit_pixel_model(
-    settings: Settings,
-    channels: ChannelGrid,
-    matrix: NDArray[np.float64],
-    reader: SceneReader,
-    labels: Labels | None,
-    statistics: SceneStatistics,
-    band_centres_nm: tuple[float, ...],
-    *,
-    device: torch.device,
-    progress: Progress,
-) -> Any:
+def _train_pixel_model(context: _Context, band_centres: tuple[float, ...]) -> PixelFit:
     """Train the paper's network; see :func:`pixelssr_geo.training.pixel.train_pixel`.
 
     The prior of the modelled spectra is fitted on the labels, or on library mixtures where there
@@ -560,26 +526,33 @@ def fit_pixel_model(
     from pixelssr_geo.prior import fit_prior
     from pixelssr_geo.training.pixel import PixelPlan, train_pixel
 
+    settings, labels, statistics = context.settings, context.labels, context.statistics
     # The brightest band's mean plus four deviations becomes one, the range of the paper's images.
-    gain = 1 / float((statistics.mean + 4 * statistics.deviation).max())
+    brightest = float((statistics.mean + 4 * statistics.deviation).max())
+    if not brightest > 0:
+        raise SceneError(
+            f"no band of the scene rises above {brightest:g}, a network needs reflectance to train "
+            "on: check the scene's nodata value and --scale"
+        )
+    gain = 1 / brightest
     if labels is not None and len(labels):
         spectra = labels.spectra
     else:
-        spectra = random_mixtures(load_library(), channels, count=2000, seed=settings.seed)
+        spectra = random_mixtures(load_library(), context.channels, count=2000, seed=settings.seed)
     plan = PixelPlan(seed=settings.seed)
     if settings.steps is not None:
         plan = replace(plan, steps=settings.steps)
     return train_pixel(
         labels,
-        reader,
-        matrix,
+        context.reader,
+        context.matrix,
         fit_prior(spectra * gain, settings.prior),
         plan,
         gain=gain,
-        band_centres_nm=band_centres_nm,
-        channel_centres_nm=tuple(channels.centres_nm),
-        device=device,
-        progress=_stage(progress, "training"),
+        band_centres_nm=band_centres,
+        channel_centres_nm=tuple(context.channels.centres_nm),
+        device=context.device,
+        progress=_stage(context.progress, "training"),
     )
 
 
@@ -618,6 +591,31 @@ def _usable_labels(paired: PairedPoints | None, used: NDArray[np.int64]) -> Labe
     return replace(paired.labels, bands=paired.labels.bands[:, used])
 
 
+def _check_labels(settings: Settings, labels: Labels | None) -> None:
+    # Said before the pass over the scene, which can take minutes.
+    count = 0 if labels is None else len(labels)
+    if settings.method == "dypro" and count < CORRECTION_POINTS:
+        raise SettingsError(
+            f"method 'dypro' trains on points and {count} are usable, it needs "
+            f"{CORRECTION_POINTS}: give more --points, or use --method product"
+        )
+
+
+def _label_notes(settings: Settings, labels: Labels | None) -> list[str]:
+    """What the method does without points, or that it makes no use of them."""
+    some = labels is not None and len(labels) > 0
+    match settings.method, settings.weights, some:
+        case "paper", None, False:
+            return ["trained without points: L_rep and L_SSIM alone (unsupervised)"]
+        case "paper", str(), True:
+            return ["the points are not used: the weights are taken as they were trained"]
+        case "library", _, True:
+            return ["the points are used to measure the error alone"]
+        case ("paper", _, _) | (_, _, True):
+            return []
+    return ["no usable point: the cube rests on the spectral library alone"]
+
+
 def _ordered(scene: xr.DataArray) -> xr.DataArray:
     if set(scene.dims) != {"band", "y", "x"}:
         raise SceneError(
@@ -649,8 +647,15 @@ def _listed(values: NDArray[np.float64]) -> str:
     return ", ".join(f"{value:.0f}" for value in values)
 
 
-def _stage(progress: Progress, name: str) -> Callable[[int, int, float], None]:
-    return lambda step, steps, _loss: progress(name, step, steps)
+def _stage(
+    progress: Progress, name: str, stop: threading.Event | None = None
+) -> Callable[[int, int, float], None]:
+    def told(step: int, steps: int, _loss: float) -> None:
+        if stop is not None and stop.is_set():
+            raise CancelledError(f"{name} given up: the run was stopped")
+        progress(name, step, steps)
+
+    return told
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -10,7 +10,7 @@ import xarray as xr
 
 from pixelssr_geo.errors import MissingCRSError, PointsError
 from pixelssr_geo.labels import Labels
-from pixelssr_geo.scene import pixel_grid, scene_response
+from pixelssr_geo.scene import check_response, pixel_grid, scene_response
 from pixelssr_geo.spectra import ChannelGrid, SpectralResponse, resample_to_channels
 
 if TYPE_CHECKING:
@@ -89,10 +89,13 @@ def pair_points(
         If the scene or the points carry no CRS.
     PointsError
         If no spectrum overlaps the channels.
+    ResponseError
+        If the response has not as many bands as the scene.
     """
     grid = pixel_grid(scene)
     if response is None:
         response = scene_response(scene)
+    check_response(response, scene.sizes["band"], "response")
     if channels is None:
         channels = default_channels(points)
     source = str(scene.attrs.get("source", "the scene"))
@@ -259,5 +262,5 @@ def _disagreement(
     centred = residual - np.median(residual, axis=0)
     # 1.4826 makes the median absolute deviation a standard deviation for normal errors.
     spread = 1.4826 * np.median(np.abs(centred), axis=0)
-    floor = 0.01 * np.abs(labels.bands[:, usable]).mean(0)
+    floor = 0.01 * np.abs(labels.bands[:, usable]).mean(0) + 1e-6
     return np.asarray((np.abs(centred) / np.maximum(spread, floor)).max(1))

@@ -201,7 +201,7 @@ def _read_frame(path: str | Path, layer: str | None) -> Any:
             f"layer '{chosen}' of '{path}' has no geometry, points are needed: give --layer"
         )
     if frame.empty:
-        raise PointsError(f"layer '{chosen}' of '{path}' is empty, points are needed")
+        raise PointsError(f"layer '{chosen}' of '{path}' is empty, points are needed: give --layer")
     _require_points(frame, chosen, path)
     return frame
 
@@ -304,7 +304,8 @@ def _parse_profile(
     except (TypeError, ValueError, KeyError) as error:
         raise PointsError(
             f"{where} is not a spectrum, JSON with number lists 'x' (wavelengths) and 'y' "
-            f"(reflectance) is needed ({type(error).__name__}: {error})"
+            f"(reflectance) is needed ({type(error).__name__}: {error}): export it again or delete "
+            "the feature"
         ) from error
     if x.ndim != 1 or x.shape != y.shape or len(x) == 0 or not np.isfinite(x).all():
         raise PointsError(

@@ -9,7 +9,9 @@ import shutil
 import sys
 import threading
 import time
+import uuid
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,7 +168,9 @@ def reconstruct(
     model = fit(scene, points, settings, response=response, progress=progress)
     plan = _plan(model)
     template = _template(scene, points, model)
-    values = lazy_mosaic(plan, _BlockOf(model, plan), len(model.channels))
+    # A hash of the model would read the scene; another fit is another cube in any case.
+    name = f"cube-{uuid.uuid4().hex}"
+    values = lazy_mosaic(plan, partial(model.block, plan), len(model.channels), name=name)
     return template.to_dataarray(values)
 
 
@@ -253,21 +257,6 @@ def reconstruct_to_file(
         "total": ended - started,
     }
     return model, _summary(output, plan, model, residual, seconds)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _BlockOf:
-    """The function from window to block that a lazy cube carries."""
-
-    model: FittedModel
-    plan: TilePlan
-
-    def __call__(self, window: Window) -> NDArray[np.float32]:
-        return self.model.block(self.plan, window)
-
-    def __dask_tokenize__(self) -> object:
-        # The model is made of large arrays; its identity tells two fits apart well enough.
-        return (type(self).__name__, id(self.model), self.plan)
 
 
 @dataclass(slots=True, eq=False)

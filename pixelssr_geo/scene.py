@@ -6,6 +6,7 @@ Also :func:`open_cube`, which gives a cube back its wavelength coordinate, whate
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from pixelssr_geo.errors import (
     SceneReadError,
 )
 from pixelssr_geo.grid import PixelGrid
-from pixelssr_geo.spectra import SpectralResponse, get_sensor, list_sensors
+from pixelssr_geo.spectra import ChannelGrid, SpectralResponse, get_sensor, list_sensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -235,12 +236,12 @@ def scene_response(scene: xr.DataArray) -> SpectralResponse:
     """
     names = [str(name) for name in scene["band"].values] if "band" in scene.coords else None
     if table := scene.attrs.get("response"):
-        return _checked(SpectralResponse.from_file(table), scene.sizes["band"], str(table))
+        return check_response(SpectralResponse.from_file(table), scene.sizes["band"], str(table))
     if sensor := scene.attrs.get("sensor"):
         known = get_sensor(sensor)
         if names and set(names) <= set(known.names):
             return known.select(names)
-        return _checked(known, scene.sizes["band"], str(sensor))
+        return check_response(known, scene.sizes["band"], str(sensor))
     if "wavelength" not in scene.coords:
         raise MissingWavelengthsError(_no_wavelengths(str(scene.attrs.get("source", "the scene"))))
     centres = np.asarray(scene["wavelength"].values, "f8")
@@ -248,6 +249,40 @@ def scene_response(scene: xr.DataArray) -> SpectralResponse:
     if widths is None:
         widths = _guessed_widths(centres)
     return SpectralResponse.from_bands(centres, widths, names=names)
+
+
+def check_response(response: SpectralResponse, count: int, source: str) -> SpectralResponse:
+    """The response itself, if it has as many bands as a scene of ``count``.
+
+    Raises
+    ------
+    ResponseError
+        If it has not; ``source`` names the response in the message.
+    """
+    if len(response.names) != count:
+        raise ResponseError(
+            f"'{source}' describes {len(response.names)} bands ({', '.join(response.names)}), the "
+            f"scene has {count}: give a table with one column per band, in the scene's band order"
+        )
+    return response
+
+
+def cube_channels(cube: xr.DataArray, *, fwhm_nm: float | None = None) -> ChannelGrid:
+    """The channels of a cube; widths as given, else as it states them, else the spacing.
+
+    Raises
+    ------
+    WavelengthGridError
+        If its wavelengths are no channel grid.
+    """
+    centres = np.asarray(cube["wavelength"].values, "f8")
+    if fwhm_nm is not None:
+        return ChannelGrid(centres, np.full(len(centres), fwhm_nm))
+    if "fwhm" in cube.coords:
+        return ChannelGrid(centres, np.asarray(cube["fwhm"].values, "f8"))
+    # A single channel has no spacing.
+    widths = np.gradient(centres) if len(centres) > 1 else np.full(len(centres), 10.0)
+    return ChannelGrid(centres, widths)
 
 
 def read_mask(path: str | Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -292,11 +327,15 @@ def pixel_grid(scene: xr.DataArray) -> PixelGrid:
 def _axis(centres: NDArray[np.float64], step: float, start: float) -> tuple[float, float]:
     """Step and outer edge of an axis: those stated where the pixel centres agree with them."""
     stated = start + step * (np.arange(len(centres)) + 0.5)
-    if len(centres) < 2 or np.abs(centres - stated).max() < 1e-3 * abs(step):
+    if np.abs(centres - stated).max(initial=0) < 1e-3 * abs(step):
         return step, start
-    # What was thinned or reversed still carries the transform of the whole.
-    own = float(centres[-1] - centres[0]) / (len(centres) - 1)
+    # A part still carries the transform of the whole; the step of a single row is not to be seen.
+    own = float(centres[-1] - centres[0]) / (len(centres) - 1) if len(centres) > 1 else step
     return own, float(centres[0]) - own / 2
+
+
+_OPENING = threading.Lock()
+"""Held while warnings are filtered, which Python does for all threads at once."""
 
 
 def _opened(path: str | Path) -> Any:
@@ -304,7 +343,7 @@ def _opened(path: str | Path) -> Any:
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     try:
-        with warnings.catch_warnings():
+        with _OPENING, warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             return rasterio.open(path)
     except (RasterioError, OSError) as error:
@@ -543,7 +582,7 @@ def _with_wavelengths(
         text or str(number) for number, text in enumerate(descriptions, 1)
     )
     if response is not None:
-        table = _checked(SpectralResponse.from_file(response), count, str(response))
+        table = check_response(SpectralResponse.from_file(response), count, str(response))
         scene.attrs["response"] = str(response)
     elif sensor is not None:
         table = _matched(get_sensor(sensor), sensor, descriptions, centres, count, source)
@@ -565,15 +604,6 @@ def _with_wavelengths(
         ),
         fwhm=("band", table.fwhm_nm, FWHM_ATTRS),
     )
-
-
-def _checked(table: SpectralResponse, count: int, source: str) -> SpectralResponse:
-    if len(table.names) != count:
-        raise ResponseError(
-            f"'{source}' describes {len(table.names)} bands ({', '.join(table.names)}), the scene "
-            f"has {count}: give a table with one column per band, in the scene's band order"
-        )
-    return table
 
 
 def _matched(

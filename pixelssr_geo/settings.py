@@ -34,7 +34,7 @@ class Settings(BaseModel):
     steps: int | None = Field(default=None, ge=1)
     """Training steps of a network; by default 50 for a correction and 200 for ``paper``."""
     folds: int = Field(default=3, ge=2, le=20)
-    """Groups of spatial blocks that are withheld in turn."""
+    """Groups of spatial blocks that are withheld in turn to set the gate."""
     tile: int = Field(default=128, ge=8)
     """Rows and columns of a tile that a network sees."""
     overlap: int = Field(default=32, ge=0)

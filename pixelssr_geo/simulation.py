@@ -11,8 +11,7 @@ import numpy as np
 
 from pixelssr_geo.errors import MissingCRSError, OutputError, SceneError, SettingsError
 from pixelssr_geo.points import PointSpectra, write_points
-from pixelssr_geo.scene import open_cube, pixel_grid
-from pixelssr_geo.spectra import ChannelGrid, SpectralResponse
+from pixelssr_geo.scene import cube_channels, open_cube, pixel_grid
 from pixelssr_geo.tiling.plan import plan_tiles
 from pixelssr_geo.writers import write_cog, write_scene
 
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
     import xarray as xr
     from numpy.typing import NDArray
+
+    from pixelssr_geo.spectra import ChannelGrid, SpectralResponse
 
 Layout = Literal["random", "block", "corner"]
 
@@ -81,7 +82,7 @@ def simulate(
     Raises
     ------
     SettingsError
-        If there are fewer valid pixels than points.
+        If there are fewer valid pixels than points, or a number is out of range.
     ResponseError
         If the cube's channels do not cover the sensor's bands.
     """
@@ -89,12 +90,14 @@ def simulate(
     opened = opened.transpose("wavelength", "y", "x")
     if snr is not None and not snr > 0:
         raise SettingsError(f"snr is {snr}, a positive number is needed: leave it out for no noise")
+    if seed < 0:
+        raise SettingsError(f"seed is {seed}, 0 or more is needed: give another number")
     grid = pixel_grid(opened)
     if grid.crs_wkt is None:
         raise MissingCRSError(
             "the cube carries no coordinate reference system, points need one: set it in the file"
         )
-    channels = _channels(opened)
+    channels = cube_channels(opened)
     matrix = response.matrix(channels)
     _check_coverage(response, channels)
     valid, level = _valid_and_level(opened, matrix)
@@ -112,13 +115,6 @@ def simulate(
         write_cog(opened, result.reference, overwrite=overwrite)
         write_points(_field_points(opened, channels, rows, cols, grid.crs_wkt), result.points)
     return result
-
-
-def _channels(cube: xr.DataArray) -> ChannelGrid:
-    centres = np.asarray(cube["wavelength"].values, "f8")
-    if "fwhm" in cube.coords:
-        return ChannelGrid(centres, np.asarray(cube["fwhm"].values, "f8"))
-    return ChannelGrid(centres, np.gradient(centres))
 
 
 def _check_coverage(response: SpectralResponse, channels: ChannelGrid) -> None:
@@ -155,7 +151,10 @@ def _valid_and_level(
         total += float((matrix @ values[:, good]).sum())
         count += int(good.sum())
     if not count:
-        raise SceneError("every pixel of the cube is nodata, valid pixels are needed")
+        raise SceneError(
+            "every pixel of the cube is nodata in some channel, valid pixels are needed: check the "
+            "nodata value, or leave such channels out"
+        )
     return valid, total / (count * len(matrix))
 
 
@@ -173,7 +172,7 @@ def _places(
     valid: NDArray[np.bool_], count: int, layout: Layout, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     height, width = valid.shape
-    rows, cols = np.indices(valid.shape)
+    rows, cols = np.ogrid[:height, :width]
     if layout == "block":
         allowed = valid & ((rows // BLOCK_SIDE + cols // BLOCK_SIDE) % 2 == 0)
     elif layout == "corner":
@@ -181,15 +180,16 @@ def _places(
         allowed = valid & inside
     else:
         allowed = valid
-    open_rows, open_cols = np.nonzero(allowed)
-    if not 1 <= count <= len(open_rows):
+    places = np.flatnonzero(allowed)
+    if not 1 <= count <= len(places):
         raise SettingsError(
-            f"{count} points are asked for, 1 to {len(open_rows)} valid pixels are there in layout "
+            f"{count} points are asked for, 1 to {len(places)} valid pixels are there in layout "
             f"'{layout}': give another number"
         )
     # A stream of its own, so that the noise does not depend on the number of points.
-    chosen = np.random.default_rng([seed, 1]).choice(len(open_rows), count, replace=False)
-    return open_rows[chosen].astype("i8"), open_cols[chosen].astype("i8")
+    chosen = np.random.default_rng([seed, 1]).choice(len(places), count, replace=False)
+    chosen_rows, chosen_cols = np.divmod(places[chosen], width)
+    return chosen_rows.astype("i8"), chosen_cols.astype("i8")
 
 
 def _field_points(

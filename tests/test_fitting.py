@@ -1,5 +1,7 @@
 """From scene, points and settings to a fitted model: what is read, refused and remembered."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -42,7 +44,7 @@ from pixelssr_geo.landscape import Landscape, make_landscape
 from pixelssr_geo.nets import create_net
 from pixelssr_geo.points import PointSpectra
 from pixelssr_geo.settings import Settings
-from pixelssr_geo.spectra import ChannelGrid, get_sensor
+from pixelssr_geo.spectra import ChannelGrid, SpectralResponse, get_sensor
 from pixelssr_geo.tiling.plan import Window, plan_tiles
 from pixelssr_geo.training import correction, pixel
 from pixelssr_geo.training.correction import CorrectionPlan
@@ -254,6 +256,14 @@ class TestWhatIsAskedFor:
         model = fit(scene, make_points(10), Settings.of(wavelengths=SPEC), response=SENSOR)
         np.testing.assert_array_equal(cube_of(model), cube_of(fitted(10)))
 
+    @pytest.mark.parametrize("names", [SENSOR.names[:3], (*SENSOR.names, "NIR")])
+    def test_a_response_of_other_bands_is_refused(self, names: tuple[str, ...]) -> None:
+        response = SpectralResponse.from_bands(
+            np.linspace(500, 800, len(names)), np.full(len(names), 40.0)
+        )
+        with pytest.raises(ResponseError, match=rf"describes {len(names)} bands .* scene has 4"):
+            fit(make_scene(), None, Settings.of(wavelengths=SPEC), response=response)
+
     def test_scaled_values_are_warned_of(self) -> None:
         with pytest.warns(PixelSSRWarning, match=r"reflectance lies in 0-1: give --scale"):
             fitted(0, make_scene(BANDS * 10000), method="library")
@@ -261,6 +271,21 @@ class TestWhatIsAskedFor:
     def test_dypro_without_enough_points_is_refused(self) -> None:
         with pytest.raises(SettingsError, match=r"4 are usable, it needs 5.*--method product"):
             fitted(4, method="dypro")
+
+    def test_too_few_points_are_refused_before_the_scene_is_read(self) -> None:
+        told: list[str] = []
+        with pytest.raises(SettingsError, match="method 'dypro' trains on points"):
+            fit(
+                make_scene(),
+                None,
+                Settings.of(method="dypro", wavelengths=SPEC),
+                progress=lambda stage, *_: told.append(stage),
+            )
+        assert told == []
+
+    def test_a_scene_of_zeros_cannot_train_the_papers_network(self) -> None:
+        with pytest.raises(SceneError, match="no band of the scene rises above 0"):
+            fitted(0, make_scene(np.zeros_like(BANDS)), method="paper")
 
     def test_ridge_without_points_is_refused(self) -> None:
         with pytest.raises(SettingsError, match="learns from points alone"):
@@ -365,6 +390,11 @@ class TestWeights:
         assert loaded.weights_hash is not None
         assert len(loaded.weights_hash) == 16
         np.testing.assert_array_equal(cube_of(loaded), cube_of(direct))
+        drawn_anew = fitted(10, method="paper", weights=str(path), seed=1)
+        assert not np.array_equal(cube_of(drawn_anew), cube_of(direct))
+        assert "the points are not used: the weights are taken as they were trained" in (
+            drawn_anew.notes
+        )
 
     def test_training_without_points_is_unsupervised(self, tmp_path: Path) -> None:
         path = tmp_path / "w.safetensors"
@@ -398,6 +428,44 @@ class TestWeights:
     @pytest.mark.parametrize("kind", ["gamma-correlated", "gaussian"])
     def test_every_prior_can_be_trained_with(self, kind: str) -> None:
         assert np.isfinite(cube_of(fitted(6, method="paper", prior=kind))).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "count", "note"),
+    [
+        ("product", 0, "no usable point: the cube rests on the spectral library alone"),
+        ("library", 0, "no usable point: the cube rests on the spectral library alone"),
+        ("library", 6, "the points are used to measure the error alone"),
+        ("paper", 0, "trained without points: L_rep and L_SSIM alone (unsupervised)"),
+    ],
+)
+def test_what_points_do_not_do_is_noted(method: str, count: int, note: str) -> None:
+    notes = fitted(count, method=method).notes
+    assert note in notes
+    assert sum("point" in line and "network" not in line for line in notes) == 1
+
+
+def test_a_failing_fold_stops_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = threading.Barrier(2, timeout=60)
+    failed = threading.Event()
+    steps: list[int] = []
+
+    def told(stage: str, done: int, total: int) -> None:
+        if not stage.startswith("training") or done > 1:
+            steps.append(done)
+            return
+        started.wait()
+        if stage == "training, fold 1 of 2":
+            failed.set()
+            raise RuntimeError("planted")
+        failed.wait(60)
+        time.sleep(0.2)
+
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    options = Settings.of(method="dypro", wavelengths=SPEC, steps=1000, folds=2)
+    with pytest.raises(RuntimeError, match="planted"):
+        fit(make_scene(), make_points(10), options, progress=told)
+    assert max(steps) < 1000
 
 
 def test_progress_names_the_folds() -> None:

@@ -15,7 +15,14 @@ from pixelssr_geo.errors import (
     SceneReadError,
     UnknownSensorError,
 )
-from pixelssr_geo.scene import open_cube, open_scene, pixel_grid, read_mask, scene_response
+from pixelssr_geo.scene import (
+    cube_channels,
+    open_cube,
+    open_scene,
+    pixel_grid,
+    read_mask,
+    scene_response,
+)
 from pixelssr_geo.spectra import get_sensor
 from pixelssr_geo.testing import make_cube, make_scene
 from pixelssr_geo.writers import write_cog, write_scene, write_zarr
@@ -346,6 +353,26 @@ class TestPlace:
         scene = open_scene(plain, sensor="GF-6 PMS").isel(part)
         assert pixel_grid(scene).transform == pytest.approx(transform)
         assert pixel_grid(make_scene().isel(part)).transform == pytest.approx(transform)
+
+    def test_a_row_of_an_array_that_states_no_transform_lies_at_its_place(self):
+        scene = make_scene()
+        places = {"x": scene["x"].values[5:9], "y": scene["y"].values[[7]]}
+        row = xr.DataArray(np.zeros((1, 1, 4)), dims=("band", "y", "x"), coords=places)
+        x, y = pixel_grid(row).to_world(np.array([0]), np.array([2]))
+        assert (x[0], y[0]) == (scene["x"].values[7], scene["y"].values[7])
+
+
+class TestChannels:
+    def test_widths_are_those_asked_for_else_stated_else_the_spacing(self):
+        cube = make_cube(wavelengths="450:850:100")
+        stated = cube_channels(cube).fwhm_nm
+        np.testing.assert_array_equal(stated, cube["fwhm"].values)
+        assert set(cube_channels(cube, fwhm_nm=7.0).fwhm_nm) == {7.0}
+        assert set(cube_channels(cube.drop_vars("fwhm")).fwhm_nm) == {100.0}
+
+    def test_a_single_channel_without_width_has_ten_nm(self):
+        one = make_cube(wavelengths="450:850:100").drop_vars("fwhm").isel(wavelength=[2])
+        assert cube_channels(one).fwhm_nm.tolist() == [10.0]
 
 
 class TestZarrScenes:

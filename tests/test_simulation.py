@@ -122,6 +122,10 @@ class TestRefused:
         with pytest.raises(ResponseError, match="1600 nm"):
             simulate(make_cube(), swir, tmp_path / "out", points=5)
 
+    def test_a_negative_seed(self, tmp_path):
+        with pytest.raises(SettingsError, match="seed is -1"):
+            simulate(make_cube(), PMS, tmp_path / "out", points=5, seed=-1)
+
     @pytest.mark.parametrize("snr", [-1.0, float("nan")])
     def test_a_signal_to_noise_ratio_that_is_none(self, tmp_path, snr):
         with pytest.raises(SettingsError, match="snr is"):

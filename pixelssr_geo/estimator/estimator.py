@@ -29,7 +29,7 @@ Kind = Literal["estimator", "library", "ridge"]
 
 STRENGTH_PRIOR = (-1.0, 2.0)
 """Mean and deviation of the log strength of the correction: with few points it decides, with many
-the leave-one-out error does. Set on the four development scenes of docs/benchmarks.md."""
+the leave-one-out error does. Set on the four development scenes of docs/pages/benchmarks.md."""
 
 DEGREE_PENALTY = 2.0
 """What a quadratic correction must gain in the criterion over a linear one."""

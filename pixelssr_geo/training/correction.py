@@ -17,7 +17,7 @@ from torch import nn
 
 from pixelssr_geo.nets import create_net
 from pixelssr_geo.training.loop import Schedule, TrainingRecord, train
-from pixelssr_geo.training.patches import Patches, WindowReader, cut_patches
+from pixelssr_geo.training.patches import WindowReader, cut_patches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ class CorrectionPlan:
     """How a correction is trained."""
 
     steps: int = 50
-    """Optimiser steps at the most."""
+    """Optimiser steps."""
     patch: int = 16
     """Rows and columns of a training patch: small, as each holds about one label, and what the
     correction reads lies within a few pixels."""
@@ -160,7 +160,7 @@ def train_correction(
     inner = _seeded_net(net, bands, channels, plan.seed)
     correction = Correction(inner, estimator, labels, rank=plan.rank).to(device)
     patches = cut_patches(read, labels, size=plan.patch, seed=plan.seed)
-    inputs = _Inputs(estimator, patches)
+    inputs = _Inputs(estimator, patches.bands)
     target = estimator.left_out / float(correction.size)
     order = np.random.default_rng(plan.seed + 1)
 
@@ -199,10 +199,10 @@ def _turned(image: torch.Tensor, symmetry: int) -> torch.Tensor:
 
 
 class _Inputs:
-    """The estimate over every patch, computed once."""
+    """The estimate over patches ``(patch, band, y, x)``, computed once."""
 
-    def __init__(self, estimator: Estimator, patches: Patches) -> None:
-        estimates = [estimator.predict(bands) for bands in patches.bands]
+    def __init__(self, estimator: Estimator, bands: NDArray[np.float32]) -> None:
+        estimates = [estimator.predict(patch) for patch in bands]
         self.mean = np.stack([estimate.mean for estimate in estimates])
         self.deviation = np.stack([estimate.deviation for estimate in estimates])
 
@@ -224,14 +224,15 @@ def correction_at(
 ) -> NDArray[np.float64]:
     """What the correction says at labelled pixels, ``(label, channel)``, each in a patch around it."""
     patches = cut_patches(read, labels, size=CONTEXT, centred=True)
-    inputs = _Inputs(estimator, patches)
     nothing = np.zeros((len(labels), labels.spectra.shape[1]))
     found = np.empty_like(nothing)
     with torch.inference_mode():
         for start in range(0, len(labels), 8):
             chosen = np.arange(start, min(start + 8, len(labels)))
             batch = patches.batch(chosen, labels, nothing, device)
-            output = correction(*inputs.of(chosen, batch)).cpu().numpy()
+            # Wide patches of thousands of labels would not fit beside each other.
+            inputs = _Inputs(estimator, patches.bands[chosen])
+            output = correction(*inputs.of(np.arange(len(chosen)), batch)).cpu().numpy()
             places = np.stack([labels.rows[chosen], labels.cols[chosen]], axis=1)
             local = places - patches.origins[chosen]
             found[chosen] = output[np.arange(len(chosen)), :, local[:, 0], local[:, 1]]

@@ -76,7 +76,7 @@ def train(
     """Train a network in place and say how it went.
 
     Adam with the paper's settings (0.9, 0.99), its polynomial decay with power 1.5, and gradients
-    clipped at norm 1. With ``validate``, the weights with the least error at the held-out points
+    clipped at norm 1; a step whose gradients are not finite changes nothing. With ``validate``, the weights with the least error at the held-out points
     are kept (those before the first step included), and training stops when ``patience`` looks
     in a row bring no improvement.
 
@@ -105,7 +105,9 @@ def train(
         optimiser.zero_grad(set_to_none=True)
         batch_loss = loss(step)
         batch_loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        if not torch.isfinite(torch.nn.utils.clip_grad_norm_(trained, 1.0)):
+            # One such step would make every weight NaN for good; without gradients none moves.
+            optimiser.zero_grad(set_to_none=True)
         optimiser.step()
         decay.step()
         step, value = step + 1, float(batch_loss.detach())

@@ -154,6 +154,21 @@ def test_the_learning_rate_decays_with_power_one_and_a_half() -> None:
     assert steps == pytest.approx([0.1 * (1 - k / 10) ** 1.5 for k in range(10)], rel=1e-4)
 
 
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_step_without_finite_gradients_changes_nothing(broken: float, first: int) -> None:
+    net = Weight()
+    values: list[float] = []
+
+    def loss(step: int) -> torch.Tensor:
+        values.append(net.value.item())
+        return towards(net, 1.0) * (broken if step == first else 1.0)
+
+    train(net, loss, Schedule(20, learning_rate=0.05))
+    assert values[first + 1] == values[first]
+    assert values[-1] > values[first]
+
+
 def test_frozen_weights_stay() -> None:
     net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
     net[0].requires_grad_(False)

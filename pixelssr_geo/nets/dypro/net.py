@@ -36,7 +36,7 @@ class DyProConfig:
     """Settings of DyPro-Mamba; the defaults are the published size."""
 
     width: int = 40
-    """Feature width. The paper gives none; 40 meets its counts."""
+    """Feature width: the paper's B = 40 (Section 4.1), which also meets its counts."""
     state: int = 16
     """States N per scanned channel, Mamba's default; the paper gives none."""
     expand: int = 2
