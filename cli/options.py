@@ -90,7 +90,13 @@ network_options = stacked(
         metavar="NAME",
         help="auto, cpu, cuda or cuda:<number>.",
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of every random draw."),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Of every random draw.",
+    ),
 )
 
 json_option = click.option(

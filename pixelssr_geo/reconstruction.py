@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import sys
 import threading
@@ -353,6 +352,8 @@ def _summary(
     residual: _Residual,
     seconds: dict[str, float],
 ) -> Summary:
+    import resource  # POSIX only, so not at import
+
     paired, validation = model.paired, model.cross_validation
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Summary(

@@ -269,7 +269,7 @@ def test_gdalinfo_finds_the_wavelengths(run_of: Callable[[str], Run]) -> None:
         pytest.skip("gdalinfo is not installed")
     path, _, _ = run_of("estimator")
     told = subprocess.run(
-        [program, "-json", str(path)], capture_output=True, text=True, check=True
+        [program, "-json", "-mdd", "all", str(path)], capture_output=True, text=True, check=True
     ).stdout
     found = [
         float(band["metadata"]["IMAGERY"]["CENTRAL_WAVELENGTH_UM"])

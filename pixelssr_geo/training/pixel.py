@@ -6,7 +6,7 @@ loss. Without points L_rep and L_SSIM alone remain, the unsupervised mode.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from pixelssr_geo.losses import (
     point_loss,
     projection_loss,
 )
-from pixelssr_geo.nets import create_net
+from pixelssr_geo.nets import SpectralNet, create_net
 from pixelssr_geo.nets.dypro.net import DyProMamba, PixelToImage
 from pixelssr_geo.prior import GammaPrior, GaussianPrior, PointPrior, modelled_points
 from pixelssr_geo.training.checkpoint import load_checkpoint, save_checkpoint
@@ -71,7 +71,7 @@ class PixelPlan:
 class PixelModel:
     """A trained network with all that its use needs."""
 
-    net: torch.nn.Module
+    net: SpectralNet
     """In evaluation mode."""
     gain: float
     """Reflectance is multiplied by this on the way in and divided on the way out, so that the
@@ -233,12 +233,11 @@ def train_pixel(
 class _WithImageHead(torch.nn.Module):
     """The network and, where it has the paper's neck, the mapping of L_P2I beside it."""
 
-    def __init__(self, net: torch.nn.Module) -> None:
+    def __init__(self, net: SpectralNet) -> None:
         super().__init__()
         self.net = net
-        width = getattr(getattr(net, "config", None), "width", None)
         self.image = (
-            PixelToImage(width, net.bands) if isinstance(net, DyProMamba) and width else None
+            PixelToImage(net.options["width"], net.bands) if isinstance(net, DyProMamba) else None
         )
 
     def forward(
@@ -265,11 +264,10 @@ def save_pixel_model(path: str | Path, model: PixelModel, *, net: str, mode: str
     OutputError
         If the file cannot be written.
     """
-    config = getattr(model.net, "config", None)
     description: dict[str, Any] = {
         "net": net,
         "mode": mode,
-        "options": asdict(config) if config is not None else {},
+        "options": model.net.options,
         "gain": model.gain,
         "prior": _prior_to_dict(model.prior),
         "label_ratio": model.label_ratio,

@@ -1,6 +1,7 @@
 """Pixel-SSR on a tiny scene: it learns, repeats itself, and survives being saved."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ from pixelssr_geo.errors import WeightsError
 from pixelssr_geo.fitting import SceneReader
 from pixelssr_geo.labels import Labels
 from pixelssr_geo.landscape import make_landscape
+from pixelssr_geo.losses import LossTerms, LossWeights, overall_loss
+from pixelssr_geo.nets import create_net
 from pixelssr_geo.prior import PointPrior, fit_prior
 from pixelssr_geo.spectra import ChannelGrid, get_sensor
+from pixelssr_geo.training import pixel
 from pixelssr_geo.training.checkpoint import load_checkpoint, save_checkpoint
 from pixelssr_geo.training.pixel import (
     PixelFit,
@@ -83,6 +87,37 @@ def test_a_short_run_reduces_the_loss(count: int) -> None:
     fit(count, replace(PLAN, steps=16), losses)
     assert len(losses) == 16
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
+
+
+@pytest.mark.parametrize(("count", "used"), [(8, True), (0, False)])
+def test_the_image_loss_takes_part_exactly_where_there_are_labels(
+    count: int, used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[LossTerms, LossWeights]] = []
+
+    def spy(terms: LossTerms, weights: LossWeights) -> torch.Tensor:
+        seen.append((terms, weights))
+        return overall_loss(terms, weights)
+
+    monkeypatch.setattr(pixel, "overall_loss", spy)
+    fit(count, replace(PLAN, steps=1))
+    ((terms, weights),) = seen
+    assert terms.image > 0
+    assert terms.image.requires_grad
+    assert (weights.image > 0) is used
+    assert (weights.point > 0) is used
+
+
+def test_options_of_the_network_travel_with_its_weights(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(pixel, "create_net", partial(create_net, width=8, state=4))
+    narrow = fit(8, replace(PLAN, steps=1)).model
+    monkeypatch.undo()
+    save_pixel_model(tmp_path / "w.safetensors", narrow, net="dypro-mamba", mode="pixel")
+    loaded = load_pixel_model(tmp_path / "w.safetensors", device=CPU)
+    assert loaded.net.options == narrow.net.options
+    np.testing.assert_array_equal(cube_of(loaded), cube_of(narrow))
 
 
 @pytest.mark.parametrize("count", [0, 1, 4])
