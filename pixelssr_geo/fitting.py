@@ -301,6 +301,11 @@ def train(
     from pixelssr_geo.training.pixel import save_pixel_model
     from pixelssr_geo.writers import check_output
 
+    if taken := sorted({"method", "weights"} & options.keys()):
+        raise SettingsError(
+            f"train was given {', '.join(taken)}, it trains the paper's network from nothing: leave "
+            "that out, or call reconstruct to use weights"
+        )
     check_output(path, overwrite=True)
     settings = Settings.of(**options, method="paper")
     model = fit(scene, points, settings, response=response, progress=progress)

@@ -495,3 +495,13 @@ def test_a_scene_with_holes_is_fitted_on_what_it_has(method: str) -> None:
     hole = np.zeros((SIZE, SIZE), bool)
     hole[10:25, 5:30] = True
     np.testing.assert_array_equal(np.isnan(cube), np.broadcast_to(hole, cube.shape))
+
+
+@pytest.mark.parametrize("option", [{"method": "estimator"}, {"weights": "w.safetensors"}])
+def test_train_refuses_options_under_which_it_would_not_train(
+    option: dict[str, str], tmp_path: Path
+) -> None:
+    scene = xr.DataArray(np.zeros((4, 2, 2)), dims=("band", "y", "x"))
+    with pytest.raises(SettingsError, match="leave that out"):
+        fitting.train(scene, None, tmp_path / "w.safetensors", **option)
+    assert not list(tmp_path.iterdir())
