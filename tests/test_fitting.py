@@ -476,12 +476,10 @@ def test_progress_names_the_folds() -> None:
         Settings.of(method="dypro", wavelengths=SPEC, steps=1, folds=2),
         progress=lambda *entry: told.append(entry),
     )
-    assert told == [
-        ("reading the scene", 1, 1),
-        ("training, fold 1 of 2", 1, 1),
-        ("training, fold 2 of 2", 1, 1),
-        ("training on all points", 1, 1),
-    ]
+    assert told[0] == ("reading the scene", 1, 1)
+    # the folds train beside each other: either may be the first to tell
+    assert sorted(told[1:3]) == [("training, fold 1 of 2", 1, 1), ("training, fold 2 of 2", 1, 1)]
+    assert told[3:] == [("training on all points", 1, 1)]
 
 
 @pytest.mark.parametrize("method", ["product", "dypro", "paper"])
