@@ -1,6 +1,6 @@
 """Selective scans over images: one call, several backends with the same result.
 
-The table below is the list of backends, best first. A backend is a function from a
+The table below is the list of backends, best first. A backend is a module with a function from a
 :class:`~pixelssr_geo.nets.scan.problem.ScanProblem` to the summed scan, differentiable in every
 tensor of it, and a probe that says why it cannot serve a device, if so.
 """
@@ -16,7 +16,7 @@ import torch
 
 from pixelssr_geo.errors import DeviceError, SettingsError
 from pixelssr_geo.nets.scan.problem import ScanProblem
-from pixelssr_geo.nets.scan.walks import DIRECTIONS
+from pixelssr_geo.nets.scan.walks import ALL_DIRECTIONS, DIRECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,25 +29,32 @@ ENVIRONMENT_VARIABLE = "PIXELSSR_SCAN_BACKEND"
 """Names the backend that ``backend="auto"`` takes."""
 
 
-def _everywhere(device: torch.device) -> str | None:
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class ScanBackend:
     """One way to compute the scan."""
 
-    target: str
-    """``module:function``, imported on first use."""
-    missing: Callable[[torch.device], str | None] = _everywhere
-    """Why the backend cannot serve a device; None if it can."""
+    module: str
+    """Module with ``scan(problem)`` and ``missing(device)``, the reason why it cannot serve a device
+    (None if it can). It imports what it needs beside torch within them."""
+    double: bool = True
+    """Whether it computes in float64, too."""
     automatic: bool = True
     """Whether ``"auto"`` may take it."""
 
+    def missing(self, device: torch.device) -> str | None:
+        """Return why the backend cannot serve ``device``; None if it can."""
+        reason: str | None = import_module(self.module).missing(device)
+        return reason
+
+    def scan(self, problem: ScanProblem) -> Tensor:
+        """Return the summed scan, ``(batch, pixel, D)``."""
+        result: Tensor = import_module(self.module).scan(problem)
+        return result
+
 
 _BACKENDS: dict[str, ScanBackend] = {
-    "torch": ScanBackend("pixelssr_geo.nets.scan.blocked:scan_blocked"),
-    "reference": ScanBackend("pixelssr_geo.nets.scan.reference:scan_reference", automatic=False),
+    "torch": ScanBackend("pixelssr_geo.nets.scan.blocked"),
+    "reference": ScanBackend("pixelssr_geo.nets.scan.reference", automatic=False),
 }
 
 
@@ -62,26 +69,29 @@ def available_backends(device: torch.device | str = "cpu") -> list[str]:
     return [name for name, reason in scan_backends(device).items() if reason is None]
 
 
-def chosen_backend(backend: str = "auto", device: torch.device | str = "cpu") -> str:
+def chosen_backend(
+    backend: str = "auto", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> str:
     """Return the backend that ``backend`` stands for on ``device``.
 
     ``"auto"`` is the one that the environment variable ``PIXELSSR_SCAN_BACKEND`` names, otherwise
-    the best one there.
+    the best one there that computes in ``dtype``.
 
     Raises
     ------
     DeviceError
-        If the backend is not known or cannot serve the device.
+        If the backend is not known or cannot serve the device or the dtype.
     """
     if backend == "auto":
         backend = os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
-    there = available_backends(device)
+    there = [n for n in available_backends(device) if _BACKENDS[n].double or dtype != torch.float64]
     if backend == "auto":
         return next(name for name in there if _BACKENDS[name].automatic)
     if backend in there:
         return backend
     if backend in _BACKENDS:
-        found = f"scan backend '{backend}': {_BACKENDS[backend].missing(torch.device(device))}"
+        reason = _BACKENDS[backend].missing(torch.device(device)) or "computes in float32 only"
+        found = f"scan backend '{backend}': {reason}"
     else:
         found = f"scan backend '{backend}' is not known"
     raise DeviceError(f"{found}; available on {device}: {', '.join(there)}, or 'auto'")
@@ -90,9 +100,10 @@ def chosen_backend(backend: str = "auto", device: torch.device | str = "cpu") ->
 def _check(problem: ScanProblem) -> None:
     """Raise SettingsError unless the shapes fit each other."""
     x, low, w_dt, a, d, dt_bias, height, width, directions = problem
-    if not directions or any(k not in DIRECTIONS for k in directions):
+    if not directions or any(k not in ALL_DIRECTIONS for k in directions):
         raise SettingsError(
-            f"scan directions are {directions}, expected some of {DIRECTIONS}: name at least one"
+            f"scan directions are {directions}, expected some of 0 to {ALL_DIRECTIONS[-1]}: "
+            "name at least one"
         )
     if x.ndim != 3 or x.shape[1] != height * width:
         raise SettingsError(
@@ -151,7 +162,8 @@ def selective_scan_2d(
     height, width
         Size of the image in pixels.
     directions
-        0 row by row, 1 its reverse, 2 column by column, 3 its reverse.
+        0 row by row, 1 its reverse, 2 column by column, 3 its reverse; 4 to 7 diagonal by diagonal,
+        see :mod:`pixelssr_geo.nets.scan.walks`.
     backend
         One of :func:`available_backends`, or ``"auto"``.
 
@@ -160,7 +172,7 @@ def selective_scan_2d(
     SettingsError
         If shapes or directions do not fit.
     DeviceError
-        If the backend is not known or cannot serve the device of ``x``.
+        If the backend is not known or cannot serve the device or dtype of ``x``.
 
     Examples
     --------
@@ -185,6 +197,5 @@ def selective_scan_2d(
     _check(problem)
     if x.is_meta:  # shapes are all that is asked for
         return torch.empty_like(x)
-    module, function = _BACKENDS[chosen_backend(backend, x.device)].target.split(":")
-    result: Tensor = getattr(import_module(module), function)(problem)
-    return result.to(x.dtype)
+    chosen = chosen_backend(backend, x.device, compute)
+    return _BACKENDS[chosen].scan(problem).to(x.dtype)

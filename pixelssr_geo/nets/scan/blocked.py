@@ -393,7 +393,12 @@ class _BlockedScan(torch.autograd.Function):
         return (*grads, *(None for _ in ctx.rest))
 
 
-def scan_blocked(problem: ScanProblem) -> Tensor:
+def missing(device: torch.device) -> str | None:
+    """Return why the backend cannot serve ``device``: it serves all."""
+    return None
+
+
+def scan(problem: ScanProblem) -> Tensor:
     """Return the sum of the scans over all directions, ``(batch, pixel, D)``.
 
     Float32 and float64, any device, any length. Memory beside inputs and output: one buffer of

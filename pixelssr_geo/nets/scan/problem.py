@@ -31,7 +31,7 @@ class ScanProblem(NamedTuple):
     width: int
     """Columns of the image."""
     directions: tuple[int, ...]
-    """Walks to sum over: 0 row by row, 1 its reverse, 2 column by column, 3 its reverse."""
+    """Walks to sum over, numbered as in :mod:`pixelssr_geo.nets.scan.walks`."""
 
     @property
     def rank(self) -> int:

@@ -42,7 +42,12 @@ def scan_sequence(x: Tensor, dt: Tensor, b: Tensor, c: Tensor, a: Tensor, d: Ten
     return torch.stack(outputs, dim=1)
 
 
-def scan_reference(problem: ScanProblem) -> Tensor:
+def missing(device: torch.device) -> str | None:
+    """Return why the backend cannot serve ``device``: it serves all."""
+    return None
+
+
+def scan(problem: ScanProblem) -> Tensor:
     """Return the sum of the scans over all directions, ``(batch, pixel, D)``, in any float dtype."""
     rank, states = problem.rank, problem.states
     total = torch.zeros_like(problem.x)

@@ -21,6 +21,7 @@ SHAPES = {
     "one row": (2, 1, 23, 4, 3, 2, (0, 1, 2, 3), (1, 1, 1, 1, 1)),
     "odd and not square": (2, 9, 13, 5, 4, 2, (0, 1, 2, 3), (4, 4, 4, 4, 4)),
     "one direction": (1, 24, 16, 40, 16, 3, (0,), (1, 1, 1, 1, 1)),
+    "diagonals": (1, 6, 9, 6, 4, 1, (4, 5, 6, 7), (4, 4, 4, 4, 4)),
     "columns only": (1, 7, 11, 6, 4, 1, (2, 3), (2, 2, 2, 2, 2)),
     "shared rates alone": (1, 8, 6, 6, 4, 1, (0, 1, 2, 3), (4, 4, 1, 1, 4)),
     "shared input, own rates": (2, 8, 6, 6, 4, 1, (0, 1, 2, 3), (1, 4, 4, 4, 1)),
@@ -112,7 +113,7 @@ def test_a_batch_gives_what_its_items_give() -> None:
         torch.testing.assert_close(alone[0], together[i], rtol=0, atol=1e-14)
 
 
-def test_walks_start_in_opposite_corners() -> None:
+def test_walks_visit_the_pixels_in_their_order() -> None:
     # A constant state without decay: y at a pixel is the number of pixels visited so far.
     x = torch.ones(1, 6, 1)
     low = torch.tensor([0.0, 1.0, 1.0]).expand(1, 6, 1, 3)
@@ -123,6 +124,10 @@ def test_walks_start_in_opposite_corners() -> None:
         1: [[6, 5, 4], [3, 2, 1]],
         2: [[1, 3, 5], [2, 4, 6]],
         3: [[6, 4, 2], [5, 3, 1]],
+        4: [[1, 2, 4], [3, 5, 6]],
+        5: [[6, 5, 3], [4, 2, 1]],
+        6: [[4, 2, 1], [6, 5, 3]],
+        7: [[3, 5, 6], [1, 2, 4]],
     }
     for direction, visits in expected.items():
         for backend in available_backends():
@@ -172,4 +177,4 @@ def test_misshapen_arguments_are_refused(index: int) -> None:
 def test_unknown_direction_is_refused() -> None:
     arguments, settings = make_arguments("one direction")
     with pytest.raises(SettingsError, match="directions"):
-        selective_scan_2d(*arguments, **settings | {"directions": (4,)})
+        selective_scan_2d(*arguments, **settings | {"directions": (8,)})
