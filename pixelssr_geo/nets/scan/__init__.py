@@ -19,8 +19,6 @@ from pixelssr_geo.nets.scan.problem import ScanProblem
 from pixelssr_geo.nets.scan.walks import ALL_DIRECTIONS, DIRECTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
 __all__ = ["available_backends", "chosen_backend", "scan_backends", "selective_scan_2d"]
