@@ -37,10 +37,12 @@ from pixelssr_geo.estimator import (
 from pixelssr_geo.pairing import PairedPoints, default_channels, pair_points
 from pixelssr_geo.scene import check_response, cube_channels, open_cube, scene_response
 from pixelssr_geo.spectra import ChannelGrid, SpectralResponse
-from pixelssr_geo.tiling.mosaic import blend_block, fill_invalid
+from pixelssr_geo.tiling.mosaic import TileFunction, blend_block, fill_invalid
 from pixelssr_geo.tiling.plan import TilePlan, Window
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import torch
     import xarray as xr
     from numpy.typing import NDArray
@@ -153,18 +155,30 @@ class FittedModel:
         used = self.correction is not None or self.pixel_model is not None
         return "dypro-mamba" if used else None
 
-    def block(self, plan: TilePlan, window: Window) -> NDArray[np.float32]:
-        """One block of the cube, ``(channel, y, x)``, NaN where the scene has no data."""
+    def block(
+        self, plan: TilePlan, window: Window, pool: Executor | None = None
+    ) -> NDArray[np.float32]:
+        """One block of the cube, ``(channel, y, x)``, NaN where the scene has no data.
+
+        Parameters
+        ----------
+        plan, window
+            The lattice of tiles and one of its blocks.
+        pool
+            Threads for the network's tiles; None runs them one after the other.
+        """
         scene = self.reader.window(window)
         if self.estimator is None:
-            return self._blended(plan, window, self._pixel_tiles)
+            return self._blended(plan, window, self._pixel_tiles, pool)
         cube = self.estimator.mean(scene)
         if self.correction is not None and self.gate is not None:
-            cube += self.gate.value * self._blended(plan, window, self._correction_tiles)
+            cube += self.gate.value * self._blended(plan, window, self._correction_tiles, pool)
             cube = self.projection.on_cube(cube, scene)
         return cube
 
-    def _blended(self, plan: TilePlan, window: Window, tiles: Any) -> NDArray[np.float32]:
+    def _blended(
+        self, plan: TilePlan, window: Window, tiles: TileFunction, pool: Executor | None
+    ) -> NDArray[np.float32]:
         return blend_block(
             plan,
             window,
@@ -172,6 +186,7 @@ class FittedModel:
             self.reader.window,
             channels=len(self.channels),
             batch_size=self.settings.batch_size,
+            pool=pool,
         )
 
     def _pixel_tiles(

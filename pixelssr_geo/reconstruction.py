@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -34,6 +36,9 @@ from pixelssr_geo.writers import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Executor
+
     import xarray as xr
     from numpy.typing import NDArray
 
@@ -201,7 +206,7 @@ def reconstruct_to_file(
     overwrite
         Replace an existing result.
     threads
-        Blocks computed at a time; by default one per core.
+        Blocks, and a network's tiles, computed at a time; by default one per core.
     progress
         Called with stage, done, total.
 
@@ -228,7 +233,7 @@ def reconstruct_to_file(
         done = 0
 
         def compute(window: Window) -> None:
-            values = model.block(plan, window)
+            values = model.block(plan, window, pool)
             residual.add(values, window)
             write_region(store, values, window.row, window.col)
 
@@ -238,7 +243,8 @@ def reconstruct_to_file(
             tell("reconstructing", done, len(plan.blocks))
 
         tell("reconstructing", 0, len(plan.blocks))
-        map_blocks(plan, compute, workers=_threads(threads, plan, model), on_done=count)
+        with _tile_pool(model, threads) as pool:
+            map_blocks(plan, compute, workers=_threads(threads, plan, model), on_done=count)
         computed = time.perf_counter()
         if not as_zarr:
             cube = template.to_dataarray(open_cube(store).data)
@@ -343,6 +349,25 @@ def _threads(asked: int | None, plan: TilePlan, model: FittedModel) -> int:
     # On a GPU the forwards queue up anyway, and two blocks are enough to hide reading and writing.
     most = asked or (2 if model.device.type == "cuda" else os.cpu_count() or 1)
     return max(1, min(most, len(plan.blocks)))
+
+
+@contextmanager
+def _tile_pool(model: FittedModel, asked: int | None) -> Iterator[Executor | None]:
+    """Give threads for the network's tiles on a CPU, a core each; None where there is no need.
+
+    Tiles beside each other use the cores better than the operations of one tile do, and one thread
+    an operation gives the same bits on every number of cores.
+    """
+    if model.network is None or model.device.type != "cpu":
+        yield None
+        return
+    from pixelssr_geo.training.loop import side_by_side
+
+    with (
+        side_by_side(model.device) as cores,
+        ThreadPoolExecutor(asked or cores, thread_name_prefix="pixelssr-tile") as pool,
+    ):
+        yield pool
 
 
 def _summary(

@@ -401,10 +401,10 @@ def test_a_failing_block_leaves_nothing_behind(
     monkeypatch.setattr(reconstruction, "CHUNK", 32)
     original = FittedModel.block
 
-    def failing(self: FittedModel, plan: Any, window: Window) -> NDArray[np.float32]:
+    def failing(self: FittedModel, plan: Any, window: Window, *rest: Any) -> NDArray[np.float32]:
         if window.col == 32:
             raise RuntimeError("planted")
-        return original(self, plan, window)
+        return original(self, plan, window, *rest)
 
     monkeypatch.setattr(FittedModel, "block", failing)
     with pytest.raises(RuntimeError, match="planted"):

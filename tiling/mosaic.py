@@ -10,8 +10,8 @@ result for one tile does not depend on the others in its batch.
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
-from typing import Any, TypeAlias
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from typing import Any, TypeAlias, TypeVar
 
 import dask.array as da
 import dask.threaded
@@ -29,6 +29,12 @@ ReadFunction: TypeAlias = Callable[[Window], NDArray[Any]]
 TileFunction: TypeAlias = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[Any]]
 """Tiles ``(n, band, tile, tile)`` and their indices ``(n,)`` -> ``(n, channel, tile, tile)``."""
 
+_AHEAD = 8
+"""Stacks that are computed or wait to be blended at a time, where a pool computes them."""
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
 
 def blend_block(
     plan: TilePlan,
@@ -39,6 +45,7 @@ def blend_block(
     channels: int,
     batch_size: int,
     stop: threading.Event | None = None,
+    pool: Executor | None = None,
 ) -> NDArray[np.float32]:
     """Compute the values ``(channel, y, x)`` of one block, blended from every tile that touches it.
 
@@ -61,6 +68,8 @@ def blend_block(
         Tiles in a stack.
     stop
         Looked at before every stack; when set, the block is given up.
+    pool
+        Threads to call ``tile_function`` in, several stacks at a time; the result is the same.
 
     Returns
     -------
@@ -89,13 +98,17 @@ def blend_block(
     ]
 
     cube = np.zeros((channels, *block.shape), dtype=np.float32)
-    for batch in _batches(tiles, batch_size):
+
+    def compute(batch: Sequence[tuple[int, Window]]) -> NDArray[Any]:
         if stop is not None and stop.is_set():
             raise CancelledError("block given up: the run was stopped")
         stack = np.stack([_cut(scene, valid, inside, plan.tile) for _, inside in batch])
         indices = np.array([index for index, _ in batch], dtype=np.int64)
-        result = _run(tile_function, stack, indices, batch_size, channels)
-        for index, values in zip(indices.tolist(), result, strict=True):
+        return _run(tile_function, stack, indices, batch_size, channels)
+
+    batches = list(_batches(tiles, batch_size))
+    for batch, result in zip(batches, _in_order(pool, compute, batches), strict=True):
+        for (index, _), values in zip(batch, result, strict=True):
             window = plan.tile_window(index)
             shared = window.intersect(block)
             rows, cols = shared.relative_to(window).slices
@@ -104,6 +117,26 @@ def blend_block(
             cube[:, *shared.relative_to(block).slices] += weights * values[:, rows, cols]
     cube[:, ~valid[block.relative_to(origin).slices]] = np.nan
     return cube
+
+
+def _in_order(
+    pool: Executor | None, function: Callable[[_Item], _Result], items: Sequence[_Item]
+) -> Iterator[_Result]:
+    """Yield the results in the items' order, a few of them computed ahead in the pool."""
+    if pool is None:
+        yield from map(function, items)
+        return
+    waiting: deque[Future[_Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) == _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 def fill_invalid(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
 
 import dask
 import dask.array as da
@@ -50,7 +50,11 @@ def tilewise(stack: Array, indices: NDArray[np.int64]) -> Array:
 
 
 def assemble(
-    plan: TilePlan, scene: Array, tile_function: TileFunction = identity, batch_size: int = 4
+    plan: TilePlan,
+    scene: Array,
+    tile_function: TileFunction = identity,
+    batch_size: int = 4,
+    pool: Executor | None = None,
 ) -> Array:
     cube = np.full(scene.shape, np.nan, dtype=np.float32)
     for block in plan.blocks:
@@ -61,6 +65,7 @@ def assemble(
             reader(scene),
             channels=len(scene),
             batch_size=batch_size,
+            pool=pool,
         )
     return cube
 
@@ -100,6 +105,34 @@ def test_result_is_the_same_to_the_last_bit_for_any_block_and_batch(
     plan = plan_tiles((75, 61), block=block, **options)
     result = assemble(plan, scene, tile_function, batch_size)
     np.testing.assert_array_equal(result.view(np.uint32), expected.view(np.uint32))
+
+
+def test_result_is_the_same_to_the_last_bit_when_tiles_run_in_a_pool() -> None:
+    scene = make_scene((75, 61))
+    scene[:, 20:31, 5:20] = np.nan
+    plan = plan_tiles((75, 61), block=75, tile=16, overlap=5)
+
+    def late(stack: Array, indices: NDArray[np.int64]) -> Array:
+        time.sleep(0.003 * int(indices[0] % 3))  # so that tiles end out of order
+        return tilewise(stack, indices)
+
+    expected = assemble(plan, scene, tilewise, 1)
+    with ThreadPoolExecutor(4) as pool:
+        result = assemble(plan, scene, late, 1, pool)
+    np.testing.assert_array_equal(result.view(np.uint32), expected.view(np.uint32))
+
+
+def test_a_tile_that_fails_in_a_pool_stops_the_block() -> None:
+    calls = []
+
+    def fail(stack: Array, indices: NDArray[np.int64]) -> Array:
+        calls.append(int(indices[0]))
+        raise RuntimeError("broken tile")
+
+    plan = plan_tiles((200, 200), block=200, tile=16, overlap=0)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="broken tile"):
+        assemble(plan, make_scene((200, 200)), fail, 1, pool)
+    assert len(calls) < plan.tile_count
 
 
 def test_every_forward_has_the_same_shape_and_says_which_tiles_it_holds() -> None:

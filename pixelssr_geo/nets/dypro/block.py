@@ -7,13 +7,16 @@ convolutions.
 from __future__ import annotations
 
 from math import ceil, log, prod
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelssr_geo.nets.scan import selective_scan_2d
-from pixelssr_geo.nets.scan.walks import DIRECTIONS
+
+if TYPE_CHECKING:
+    from pixelssr_geo.nets.dypro.config import DyProConfig
 
 
 def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
@@ -21,9 +24,15 @@ def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
-def depthwise3x3(width: int, *, bias: bool) -> nn.Conv2d:
-    """Return a 3 x 3 convolution of each channel by itself."""
-    return nn.Conv2d(width, width, 3, padding=1, groups=width, bias=bias)
+def projection3x3(width: int, config: DyProConfig) -> nn.Conv2d:
+    """Return the 3 x 3 convolution that makes a query, key or value, without bias."""
+    groups = width if config.projections == "depthwise" else 1
+    return nn.Conv2d(width, width, 3, padding=1, groups=groups, bias=False)
+
+
+def layer_norm(width: int, config: DyProConfig) -> nn.Module:
+    """Return the norm in front of an attention or a scan, over the last axis."""
+    return nn.LayerNorm(width) if config.norms else nn.Identity()
 
 
 def to_last(image: Tensor) -> Tensor:
@@ -36,8 +45,13 @@ def to_first(image: Tensor) -> Tensor:
     return image.permute(0, 3, 1, 2)
 
 
+def concatenate(*images: Tensor) -> Tensor:
+    """Return the images' channels one behind the other, channels last in memory."""
+    return to_first(torch.cat([to_last(image) for image in images], dim=-1))
+
+
 class ScanParameters(nn.Module):
-    """Raw parameters of the four-direction selective scan.
+    """Raw parameters of the selective scan along several walks.
 
     Parameters
     ----------
@@ -45,15 +59,18 @@ class ScanParameters(nn.Module):
         Channels of the layer around the scan; the rank of the step sizes is a sixteenth of it.
     inner
         Channels D that are scanned.
-    states
-        States N per channel.
-    sets
-        1: shared by the four directions; 4: one set for each.
+    config
+        States, directions and backend.
+    share
+        Whether the directions share one set of parameters, or have a set each.
     """
 
-    def __init__(self, width: int, inner: int, states: int, sets: int) -> None:
+    def __init__(self, width: int, inner: int, config: DyProConfig, *, share: bool) -> None:
         super().__init__()
-        rank = ceil(width / 16)
+        rank, states = ceil(width / 16), config.state
+        sets = 1 if share else len(config.directions)
+        self.directions = config.directions
+        self.backend = config.scan_backend
         self.project = nn.Parameter(torch.empty(sets, rank + 2 * states, inner))
         self.w_dt = nn.Parameter(torch.empty(sets, inner, rank))
         self.dt_bias = nn.Parameter(torch.empty(sets, inner))
@@ -72,8 +89,8 @@ class ScanParameters(nn.Module):
         self.a_log.copy_(torch.arange(1, self.a_log.shape[2] + 1).log().expand_as(self.a_log))
         self.d.fill_(1.0)
 
-    def forward(self, image: Tensor, backend: str) -> Tensor:
-        """Return the sum of the four scans, ``(batch, y, x, D)``, of an image of that shape."""
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the sum of the scans, ``(batch, y, x, D)``, of an image of that shape."""
         batch, height, width, inner = image.shape
         tokens = image.reshape(batch, height * width, inner)
         low = tokens @ self.project.flatten(0, 1).t()
@@ -86,7 +103,8 @@ class ScanParameters(nn.Module):
             self.dt_bias,
             height=height,
             width=width,
-            backend=backend,
+            directions=self.directions,
+            backend=self.backend,
         )
         return scanned.view(batch, height, width, inner)
 
@@ -101,12 +119,12 @@ class ScanParameters(nn.Module):
         pixels = prod(image[:3])
         return {
             "scan projections": pixels * sets * inner * (2 * rank + 2 * states),
-            "scan": pixels * len(DIRECTIONS) * inner * states * 3,
+            "scan": pixels * len(self.directions) * inner * states * 3,
         }
 
 
 class SS2D(nn.Module):
-    """M_scan: a gated selective scan along four walks, with norm before and residual around.
+    """M_scan: a gated selective scan along several walks, with norm before and residual around.
 
     The form is VMamba's (arXiv:2401.10166), which the paper's four directions point to.
 
@@ -114,56 +132,57 @@ class SS2D(nn.Module):
     ----------
     width
         Channels in and out.
+    config
+        The network's settings.
     expand
         Scanned channels for each channel.
-    states
-        States per scanned channel.
     share
-        Whether the four directions share their scan parameters.
-    backend
-        Scan backend, see :func:`pixelssr_geo.nets.scan.selective_scan_2d`.
+        Whether the directions share their scan parameters.
     """
 
-    def __init__(
-        self, width: int, *, expand: int, states: int, share: bool, backend: str = "auto"
-    ) -> None:
+    def __init__(self, width: int, config: DyProConfig, *, expand: int, share: bool) -> None:
         super().__init__()
         inner = expand * width
-        self.norm = nn.LayerNorm(width)
-        self.enter = nn.Linear(width, 2 * inner, bias=False)
-        self.conv = depthwise3x3(inner, bias=True)
-        self.scan = ScanParameters(width, inner, states, 1 if share else 4)
+        self.norm = layer_norm(width, config)
+        # Two layers, not one cut in half: either half would be strided, and slow in what follows.
+        self.enter = nn.Linear(width, inner, bias=False)
+        self.gate = nn.Linear(width, inner, bias=False)
+        self.conv = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
+        self.scan = ScanParameters(width, inner, config, share=share)
         self.scan_norm = nn.LayerNorm(inner)
         self.leave = nn.Linear(inner, width, bias=False)
-        self.backend = backend
+        self.residual = config.residuals
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the scanned image, ``(batch, channel, y, x)`` as the input."""
-        x, gate = self.enter(self.norm(to_last(image))).chunk(2, dim=-1)
-        x = functional.silu(to_last(self.conv(to_first(x))))
-        x = self.scan_norm(self.scan(x, self.backend)) * functional.silu(gate)
-        return image + to_first(self.leave(x))
+        normed = self.norm(to_last(image))
+        x = functional.silu(to_last(self.conv(to_first(self.enter(normed)))))
+        x = self.scan_norm(self.scan(x)) * functional.silu(self.gate(normed))
+        scanned = to_first(self.leave(x))
+        return image + scanned if self.residual else scanned
 
 
 class SpectralAttention(nn.Module):
-    """The attention map between channels, of MST's spectral-wise attention (M_sft(K^T Q), eq. 9).
-
-    Query and key have unit length over all pixels, and each head has a learnt temperature, as in
-    MST++ (the paper's reference for its attention); the paper prints neither.
+    """The attention map between channels, M_sft(K^T Q) (eq. 9).
 
     Parameters
     ----------
     heads
         Heads; each sees ``width / heads`` channels.
+    config
+        The network's settings.
     """
 
-    def __init__(self, heads: int) -> None:
+    def __init__(self, heads: int, config: DyProConfig) -> None:
         super().__init__()
         self.heads = heads
-        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        self.axis = -1 if config.attention_sums == "rows" else -2
+        self.temperature = (
+            nn.Parameter(torch.ones(heads, 1, 1)) if config.attention == "cosine" else None
+        )
 
     def forward(self, query: Tensor, key: Tensor) -> Tensor:
-        """Return rows that sum to one, ``(batch, head, channel, channel)``.
+        """Return the map, ``(batch, head, channel of the key, channel of the query)``.
 
         Parameters
         ----------
@@ -171,10 +190,12 @@ class SpectralAttention(nn.Module):
             ``(batch, channel, y, x)``.
         """
         q, k = split_heads(query, self.heads), split_heads(key, self.heads)
-        # Unit length over pixels, applied to the small product instead of the images.
-        lengths = k.norm(dim=2).unsqueeze(3) * q.norm(dim=2).unsqueeze(2)
-        cosine = (k.mT @ q) / lengths.clamp_min(1e-12)
-        return torch.softmax(self.temperature * cosine, dim=-1)
+        product = k.mT @ q
+        if self.temperature is not None:
+            # Unit length over pixels, applied to the small product instead of the images.
+            lengths = k.norm(dim=2).unsqueeze(3) * q.norm(dim=2).unsqueeze(2)
+            product = self.temperature * (product / lengths.clamp_min(1e-12))
+        return torch.softmax(product, dim=self.axis)
 
     def own_macs(self, query: tuple[int, ...], key: tuple[int, ...]) -> dict[str, int]:
         """Return the multiply-accumulates of K^T Q for inputs of these shapes."""

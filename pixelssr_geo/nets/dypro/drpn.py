@@ -8,18 +8,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pixelssr_geo.errors import SettingsError
 from pixelssr_geo.nets.dypro.block import (
     SS2D,
     SpectralAttention,
+    concatenate,
     conv3x3,
-    depthwise3x3,
+    layer_norm,
+    projection3x3,
     to_first,
     to_last,
 )
 from pixelssr_geo.nets.dypro.frft import FractionalFourier
 
 if TYPE_CHECKING:
-    from pixelssr_geo.nets.dypro.net import DyProConfig
+    from pixelssr_geo.nets.dypro.config import DyProConfig
 
 
 class Prompts(NamedTuple):
@@ -36,47 +39,59 @@ class SpatialPrompt(nn.Module):
 
     def __init__(self, config: DyProConfig) -> None:
         super().__init__()
-        width, inner = config.prompt_width, config.prompt_inner
+        width = config.prompt_width
+        self.config = config
         self.transform: FractionalFourier | None = None
-        self.scan_space = self._scan(width, inner, config)
+        self.scan_space = self._scan(width)
         if config.transform != "none":
-            learnable = config.transform == "frft"
-            order = config.initial_order if learnable else 1.0
-            self.transform = FractionalFourier(order, learnable=learnable)
-            self.scan_transform = self._scan(2 * width, inner, config)
+            fractional = config.transform == "frft"
+            self.transform = FractionalFourier(
+                config.initial_order if fractional else 1.0,
+                learnable=fractional and config.learn_order,
+            )
+            self.scan_transform = self._scan(2 * width if config.parts == "together" else width)
         self.fuse = conv3x3(width if self.transform is None else 2 * width, width)
 
-    @staticmethod
-    def _scan(width: int, inner: int, config: DyProConfig) -> SS2D:
-        return SS2D(
-            width,
-            expand=max(1, inner // width),
-            states=config.state,
-            share=False,
-            backend=config.scan_backend,
-        )
+    def _scan(self, width: int) -> SS2D:
+        expand = max(1, self.config.prompt_inner // width)
+        return SS2D(width, self.config, expand=expand, share=False)
 
     def forward(self, f1: Tensor) -> Tensor:
         """Return P_spa, ``(batch, prompt width, y, x)``, from F1 of that shape."""
         features = self.scan_space(f1)
         if self.transform is not None:
-            parts = torch.cat(self.transform(f1), dim=1)
-            real, imag = self.scan_transform(parts).chunk(2, dim=1)
-            features = torch.cat([features, self.transform.invert(real, imag)], dim=1)
-        result: Tensor = self.fuse(features) * functional.silu(f1)
-        return result
+            features = concatenate(features, self._through_transform(self.transform, f1))
+        gate = functional.silu(f1)
+        if self.config.gate == "before":
+            repeats = features.shape[1] // gate.shape[1]
+            before: Tensor = self.fuse(features * gate.repeat(1, repeats, 1, 1))
+            return before
+        after: Tensor = self.fuse(features) * gate
+        return after
+
+    def _through_transform(self, transform: FractionalFourier, f1: Tensor) -> Tensor:
+        """Return F_FRFT, ``(batch, prompt width, y, x)``."""
+        real, imag = transform(f1)
+        if self.config.parts == "together":
+            real, imag = self.scan_transform(concatenate(real, imag)).chunk(2, dim=1)
+        else:
+            real, imag = self.scan_transform(torch.cat([real, imag])).chunk(2)
+        real, imag = transform.invert(real, imag)
+        if self.config.inverse == "magnitude":
+            return torch.hypot(real, imag)
+        return real
 
 
 class EdgePrompt(nn.Module):
-    """P_hf (eq. 5): what pooling and upsampling take away from F1, convolved twice.
+    """P_hf (eq. 5): what pooling and upsampling take away from F1, convolved twice."""
 
-    The prose has the names of M_avg and M_up swapped; the equation's order is pooling first.
-    """
-
-    def __init__(self, width: int) -> None:
+    def __init__(self, config: DyProConfig) -> None:
         super().__init__()
+        width, mode = config.prompt_width, config.upsampling
         self.pool = nn.AvgPool2d(2)
-        self.upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+        self.upsample = nn.Upsample(
+            scale_factor=2, mode=mode, align_corners=False if mode == "bilinear" else None
+        )
         self.convolve = nn.Sequential(conv3x3(width, width), nn.GELU(), conv3x3(width, width))
 
     def forward(self, f1: Tensor) -> Tensor:
@@ -91,12 +106,13 @@ class SpectralPrompt(nn.Module):
     The paper gives it the shape C x C, so it is the map and not the attended feature.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, config: DyProConfig) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.query = depthwise3x3(width, bias=False)
-        self.key = depthwise3x3(width, bias=False)
-        self.attention = SpectralAttention(heads=1)
+        width = config.width
+        self.norm = layer_norm(width, config)
+        self.query = projection3x3(width, config)
+        self.key = projection3x3(width, config)
+        self.attention = SpectralAttention(1, config)
 
     def forward(self, y3: Tensor) -> Tensor:
         """Return P_spe, ``(batch, 1, width, width)``, from Y3 ``(batch, width, y, x)``."""
@@ -127,20 +143,27 @@ class DynamicReceptivePromptNeck(nn.Module):
             conv3x3(guide_channels + 1, width), nn.GELU(), conv3x3(width, width)
         )
         self.full = config.drpn
+        self.grey = list(config.grey)
+        if any(not 0 <= band < bands for band in self.grey):
+            raise SettingsError(
+                f"grey names bands {config.grey}, expected some of 0 to {bands - 1}: the scene has "
+                f"{bands} bands"
+            )
         if not config.drpn:
             return
         uses_f1 = config.spa or config.hf
         self.embed = conv3x3(bands, narrow) if uses_f1 else None
         self.spatial = SpatialPrompt(config) if config.spa else None
         self.refine_space = conv3x3(width + narrow * config.spa, width)
-        self.edges = EdgePrompt(narrow) if config.hf else None
+        self.edges = EdgePrompt(config) if config.hf else None
         self.refine_edges = conv3x3(width + narrow * config.hf, width)
-        self.spectral = SpectralPrompt(width) if config.spe else None
+        read = config.prompt_ssm != "no-attention"  # nobody else looks at P_spe
+        self.spectral = SpectralPrompt(config) if config.spe and read else None
 
     def forward(self, x: Tensor, guide: Tensor) -> Prompts:
         """Return the prompts of a scene ``(batch, band, y, x)`` and its guide, sides even."""
-        # The paper averages R, G and B; with other bands, all of them.
-        y1 = self.shallow(torch.cat([guide, x.mean(1, keepdim=True)], dim=1))
+        grey = x[:, self.grey] if self.grey else x
+        y1 = self.shallow(concatenate(guide, grey.mean(1, keepdim=True)))
         if not self.full:
             return Prompts(y1, None)
         f1 = self.embed(x) if self.embed is not None else None
@@ -151,4 +174,4 @@ class DynamicReceptivePromptNeck(nn.Module):
 
 def _joined(y: Tensor, prompt: nn.Module | None, f1: Tensor | None) -> Tensor:
     """Return ``y`` with the prompt of F1 appended to its channels, if there is one."""
-    return y if prompt is None else torch.cat([y, prompt(f1)], dim=1)
+    return y if prompt is None else concatenate(y, prompt(f1))

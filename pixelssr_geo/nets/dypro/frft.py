@@ -167,6 +167,6 @@ class FractionalFourier(nn.Module):
         back = prod(image) * (4 * columns + 4 * rows)
         return {"transform": matrices + there + back}
 
-    def invert(self, real: Tensor, imag: Tensor) -> Tensor:
-        """Return the real part of the inverse transform, ``(..., y, x)``."""
-        return frft2(real, imag, -self.order)[0]
+    def invert(self, real: Tensor, imag: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the real and imaginary part of the inverse transform, ``(..., y, x)``."""
+        return frft2(real, imag, -self.order)

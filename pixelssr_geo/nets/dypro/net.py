@@ -1,81 +1,22 @@
 """DyPro-Mamba, the network of the paper (Section 3.2, Figure 3, equations 4 to 9).
 
-No code was published with the paper; where its text leaves a choice, ours is the one that meets its
-counts of 0.61 M parameters and 4.65 G multiply-accumulates (3 bands to 31 channels, 128 x 128
-pixels). Choices that are settings are under the fields of :class:`DyProConfig`; the others:
-
-* Features have one width at full and twice that at half resolution; the paper calls both this width
-  and the number of channels ``B``. Without the doubling its counts cannot be met.
-* Up and down: pixel (un)shuffle beside a 3 x 3 convolution; no skip connection, as eq. 8 has none.
-* Norm before, and residual around, every attention, scan and feed-forward; the paper names neither.
-* Query, key and value are depthwise convolutions; full ones alone would cost 2 G.
-* The four directions share one set of scan parameters in the trunk, and have a set each in the neck.
-* Attention and P_spe: see :class:`~pixelssr_geo.nets.dypro.block.SpectralAttention`.
+How its text is read where it leaves a choice is said under the fields of
+:class:`~pixelssr_geo.nets.dypro.config.DyProConfig`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelssr_geo.errors import SettingsError
 from pixelssr_geo.nets.contract import SpectralNet
-from pixelssr_geo.nets.dypro.block import conv3x3
+from pixelssr_geo.nets.dypro.block import concatenate, conv3x3
+from pixelssr_geo.nets.dypro.config import DyProConfig
 from pixelssr_geo.nets.dypro.drpn import DynamicReceptivePromptNeck
 from pixelssr_geo.nets.dypro.prompt_ssm import PromptSSM
-
-Transform = Literal["frft", "fft", "none"]
-
-
-@dataclass(frozen=True, slots=True)
-class DyProConfig:
-    """Settings of DyPro-Mamba; the defaults are the published size."""
-
-    width: int = 40
-    """Feature width: the paper's B = 40 (Section 4.1), which also meets its counts."""
-    state: int = 16
-    """States N per scanned channel, Mamba's default; the paper gives none."""
-    expand: int = 2
-    """Scanned channels per channel in a PromptSSM, Mamba's default."""
-    prompt_width: int = 3
-    """Channels of F1, P_spa and P_hf: what Table 4's costs of P_spa and P_hf leave room for."""
-    prompt_inner: int = 18
-    """Scanned channels in P_spa, in space and in the transform domain alike (at most; a multiple of
-    the channels that come in)."""
-    transform: Transform = "frft"
-    """Transform of P_spa: fractional with a learnt order, "fft" (order 1), or "none": the spatial
-    scan alone."""
-    initial_order: float = 0.5
-    """Order that the fractional transform starts from; the paper gives none."""
-    spa: bool = True
-    """Whether there is a spatial prompt P_spa (Table 4)."""
-    hf: bool = True
-    """Whether there is an edge prompt P_hf (Table 4)."""
-    spe: bool = True
-    """Whether P_spe enters the attention (Table 4); without it eq. 9 has the softmax alone."""
-    drpn: bool = True
-    """Whether there is a neck (Table 4); without it Y1 takes the place of Y3, no prompt is left."""
-    prompt_ssm: bool = True
-    """Whether there is a PromptSSM behind the upsampling. Leaving it out is the reading of Table
-    4's "w/o PromptSSM" that fits its counts."""
-    zero_head: bool = False
-    """Whether the last convolution starts at zero, so that a fresh network returns zeros: for use
-    as a correction of another estimate."""
-    scan_backend: str = "auto"
-    """Backend of the scans, see :func:`pixelssr_geo.nets.scan.selective_scan_2d`."""
-
-    def __post_init__(self) -> None:
-        for name in ("width", "state", "expand", "prompt_width", "prompt_inner"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} is {getattr(self, name)}, expected at least 1")
-        if self.transform not in get_args(Transform):
-            raise SettingsError(
-                f"transform is '{self.transform}', expected one of {', '.join(get_args(Transform))}"
-            )
 
 
 class DyProMamba(SpectralNet):
@@ -111,7 +52,8 @@ class DyProMamba(SpectralNet):
         self.down = nn.Sequential(nn.PixelUnshuffle(2), conv3x3(4 * width, 2 * width))
         self.middle = PromptSSM(2 * width, config)
         self.up = nn.Sequential(conv3x3(2 * width, 4 * width), nn.PixelShuffle(2))
-        self.last = PromptSSM(width, config) if config.prompt_ssm else None
+        self.last = PromptSSM(width, config) if config.prompt_ssm != "no-last" else None
+        self.skip = config.skip
         self.head = conv3x3(width, channels)
         if config.zero_head:
             nn.init.zeros_(self.head.weight)
@@ -128,9 +70,11 @@ class DyProMamba(SpectralNet):
         rows, columns = x.shape[2:]
         x, guide = _even(x), _even(guide)
         y3, prompt = self.neck(x, guide)
-        y4 = self.fuse(torch.cat([self.embed(x), y3], dim=1))
-        y5 = self.middle(self.down(self.first(y4, prompt)), prompt)
-        features = self.up(y5)
+        y4 = self.fuse(concatenate(self.embed(x), y3))
+        first = self.first(y4, prompt)
+        features = self.up(self.middle(self.down(first), prompt))  # Y5
+        if self.skip:
+            features = features + first
         if self.last is not None:
             features = self.last(features, prompt)
         return self.head(features)[..., :rows, :columns], y3[..., :rows, :columns]

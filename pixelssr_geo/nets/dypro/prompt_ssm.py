@@ -11,14 +11,15 @@ from pixelssr_geo.nets.dypro.block import (
     SS2D,
     SpectralAttention,
     conv3x3,
-    depthwise3x3,
+    layer_norm,
+    projection3x3,
     split_heads,
     to_first,
     to_last,
 )
 
 if TYPE_CHECKING:
-    from pixelssr_geo.nets.dypro.net import DyProConfig
+    from pixelssr_geo.nets.dypro.config import DyProConfig
 
 
 class PromptedAttention(nn.Module):
@@ -28,17 +29,18 @@ class PromptedAttention(nn.Module):
     more channels; each head takes the same prompt.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, config: DyProConfig) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
+        self.norm = layer_norm(width, config)
         self.mix = nn.Linear(width, width, bias=False)
-        self.query = depthwise3x3(width, bias=False)
-        self.key = depthwise3x3(width, bias=False)
-        self.value = depthwise3x3(width, bias=False)
-        self.attention = SpectralAttention(heads)
+        self.query = projection3x3(width, config)
+        self.key = projection3x3(width, config)
+        self.value = projection3x3(width, config)
+        self.attention = SpectralAttention(width // config.width, config)
+        self.residual = config.residuals
 
     def forward(self, image: Tensor, prompt: Tensor | None) -> Tensor:
-        """Return ``(batch, channel, y, x)`` as the input, with the residual added.
+        """Return F3, ``(batch, channel, y, x)`` as the input.
 
         Parameters
         ----------
@@ -54,7 +56,7 @@ class PromptedAttention(nn.Module):
         attended = split_heads(self.value(mixed), self.attention.heads) @ weights
         batch, width, rows, columns = image.shape
         tokens = attended.transpose(1, 2).reshape(batch, rows, columns, width)
-        return image + to_first(tokens)
+        return image + to_first(tokens) if self.residual else to_first(tokens)
 
     def own_macs(
         self, image: tuple[int, ...], prompt: tuple[int, ...] | None = None
@@ -79,18 +81,20 @@ class PromptSSM(nn.Module):
 
     def __init__(self, width: int, config: DyProConfig) -> None:
         super().__init__()
-        self.attention = PromptedAttention(width, heads=width // config.width)
-        self.scan = SS2D(
-            width,
-            expand=config.expand,
-            states=config.state,
-            share=True,
-            backend=config.scan_backend,
+        self.attention = (
+            PromptedAttention(width, config) if config.prompt_ssm != "no-attention" else None
         )
-        self.feed_forward = nn.Sequential(conv3x3(width, width), nn.GELU(), conv3x3(width, width))
+        self.scan = SS2D(width, config, expand=config.expand, share=config.share_directions)
+        layers: list[nn.Module] = [conv3x3(width, width)]
+        for _ in range(1, config.feed_forward_convs):
+            layers += [nn.GELU(), conv3x3(width, width)]
+        self.feed_forward = nn.Sequential(*layers)
+        self.residual = config.residuals
 
     def forward(self, image: Tensor, prompt: Tensor | None) -> Tensor:
-        """Return ``(batch, channel, y, x)`` as the input."""
-        image = self.scan(self.attention(image, prompt))
+        """Return ``(batch, channel, y, x)`` as the input; for the prompt see the attention."""
+        if self.attention is not None:
+            image = self.attention(image, prompt)
+        image = self.scan(image)
         fed: Tensor = self.feed_forward(image)
-        return image + fed
+        return image + fed if self.residual else fed

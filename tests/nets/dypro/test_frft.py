@@ -57,7 +57,7 @@ def test_matrix_is_that_of_torch_frft_with_centred_rows(length: int) -> None:
 def test_inverse_gives_the_image_back(size: tuple[int, int]) -> None:
     image = torch.rand(2, 3, *size, dtype=torch.float64)
     transform = FractionalFourier(0.37).double()
-    assert_close(transform.invert(*transform(image)), image)
+    assert_close(transform.invert(*transform(image))[0], image)
 
 
 def test_images_are_transformed_along_both_axes() -> None:
