@@ -97,7 +97,28 @@ network_options = stacked(
         show_default=True,
         help="Of every random draw.",
     ),
+    click.option(
+        "--config",
+        type=click.Path(),
+        metavar="TOML",
+        help="File of settings (see the documentation); options on the command line go first.",
+    ),
 )
+
+
+def settings_options(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of ``Settings``: the command line's, then the file's, then defaults."""
+    from click.core import ParameterSource
+
+    from pixelssr_geo.settings import Settings
+
+    chosen = Settings.read(config) if config else {}
+    source = click.get_current_context().get_parameter_source  # type: ignore[union-attr]
+    for name, value in options.items():
+        if name not in chosen or source(name) is ParameterSource.COMMANDLINE:
+            chosen[name] = value
+    return chosen
+
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else."

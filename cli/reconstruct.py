@@ -15,6 +15,7 @@ from pixelssr_geo.cli.options import (
     point_options,
     progress_bar,
     scene_options,
+    settings_options,
     talk_options,
 )
 
@@ -78,6 +79,7 @@ def reconstruct(
     response: str | None,
     scale: float | None,
     crs: str | None,
+    config: str | None,
     dtype: str,
     quicklook: str | None,
     overwrite: bool,
@@ -99,7 +101,7 @@ def reconstruct(
     from pixelssr_geo.settings import Settings
     from pixelssr_geo.writers import CubeDtype, check_output
 
-    settings = Settings.of(**options)
+    settings = Settings.of(**settings_options(config, options))
     path = Path(output) if output else _default_output(scene)
     check_output(path, overwrite=overwrite)
     if quicklook:

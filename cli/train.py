@@ -13,6 +13,7 @@ from pixelssr_geo.cli.options import (
     point_options,
     progress_bar,
     scene_options,
+    settings_options,
     talk_options,
 )
 
@@ -43,6 +44,7 @@ def train(
     response: str | None,
     scale: float | None,
     crs: str | None,
+    config: str | None,
     overwrite: bool,
     quiet: bool,
     verbose: bool,
@@ -58,11 +60,12 @@ def train(
     from pixelssr_geo.scene import open_scene
     from pixelssr_geo.writers import check_output
 
+    chosen = settings_options(config, options)
     check_output(output, overwrite=overwrite)
     opened = open_scene(scene, sensor=sensor, response=response, scale=scale, crs=crs)
     field_points = read_points(points, layer=layer, field=field) if points else None
     with progress_bar(quiet=quiet, verbose=verbose) as progress:
-        validation = run(opened, field_points, output, progress=progress, **options)
+        validation = run(opened, field_points, output, progress=progress, **chosen)
     click.echo(f"weights     {output}")
     if validation is not None:
         click.echo(

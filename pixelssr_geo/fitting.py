@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from pixelssr_geo.labels import Labels
     from pixelssr_geo.points import PointSpectra
+    from pixelssr_geo.prior import PointPrior
     from pixelssr_geo.settings import Settings
     from pixelssr_geo.training.correction import Correction
     from pixelssr_geo.training.pixel import PixelFit, PixelModel
@@ -459,7 +460,7 @@ def _with_correction(
 
     labels, settings = context.labels, context.settings
     assert labels is not None
-    plan = CorrectionPlan(seed=settings.seed)
+    plan = CorrectionPlan(seed=settings.seed, net_options=settings.net_options)
     if settings.steps is not None:
         plan = replace(plan, steps=settings.steps)
     folds = spatial_folds(labels.rows, labels.cols, folds=settings.folds, seed=settings.seed)
@@ -537,13 +538,8 @@ def _with_pixel_model(
 
 
 def _train_pixel_model(context: _Context, band_centres: tuple[float, ...]) -> PixelFit:
-    """Train the paper's network; see :func:`pixelssr_geo.training.pixel.train_pixel`.
-
-    The prior of the modelled spectra is fitted on the labels, or on library mixtures where there
-    is none.
-    """
-    from pixelssr_geo.estimator.library import load_library, random_mixtures
-    from pixelssr_geo.prior import fit_prior
+    """Train the paper's network; see :func:`pixelssr_geo.training.pixel.train_pixel`."""
+    from pixelssr_geo.losses import LossWeights
     from pixelssr_geo.training.pixel import PixelPlan, train_pixel
 
     settings, labels, statistics = context.settings, context.labels, context.statistics
@@ -555,25 +551,51 @@ def _train_pixel_model(context: _Context, band_centres: tuple[float, ...]) -> Pi
             "on: check the scene's nodata value and --scale"
         )
     gain = 1 / brightest
-    if labels is not None and len(labels):
-        spectra = labels.spectra
-    else:
-        spectra = random_mixtures(load_library(), context.channels, count=2000, seed=settings.seed)
-    plan = PixelPlan(seed=settings.seed)
+    prior = _point_prior(context, gain)
+    plan = PixelPlan(
+        seed=settings.seed,
+        label_ratio=settings.label_ratio,
+        removed=settings.mask == "removed",
+        redraw=settings.redraw,
+        point_loss_everywhere=settings.point_loss == "everywhere",
+        net_options=settings.net_options,
+    )
     if settings.steps is not None:
         plan = replace(plan, steps=settings.steps)
     return train_pixel(
         labels,
         context.reader,
         context.matrix,
-        fit_prior(spectra * gain, settings.prior),
+        prior,
         plan,
         gain=gain,
         band_centres_nm=band_centres,
         channel_centres_nm=tuple(context.channels.centres_nm),
+        weights=LossWeights(*settings.loss_weights),
         device=context.device,
         progress=_stage(context.progress, "training"),
     )
+
+
+def _point_prior(context: _Context, gain: float) -> PointPrior:
+    """Return the distribution of the modelled spectra, reflectance times ``gain``.
+
+    As given, or fitted on the labels, or on library mixtures where there is none.
+    """
+    from pixelssr_geo.estimator.library import load_library, random_mixtures
+    from pixelssr_geo.prior import fit_prior, given_prior
+
+    settings, labels, channels = context.settings, context.labels, context.channels
+    if settings.prior_parameters is not None:
+        first, second = settings.prior_parameters
+        if settings.prior == "gaussian":
+            first *= gain
+        return given_prior(first, second * gain, len(channels), settings.prior)
+    if labels is not None and len(labels):
+        spectra = labels.spectra
+    else:
+        spectra = random_mixtures(load_library(), channels, count=2000, seed=settings.seed)
+    return fit_prior(spectra * gain, settings.prior)
 
 
 def _check_weights(

@@ -204,6 +204,27 @@ def fit_prior(spectra: NDArray[np.floating], kind: Kind = "gamma") -> PointPrior
             )
 
 
+def given_prior(first: float, second: float, channels: int, kind: Kind = "gamma") -> PointPrior:
+    """Return the prior with the same given parameters in every channel.
+
+    Parameters
+    ----------
+    first, second
+        Shape and scale of a Gamma distribution, or mean and standard deviation of a Gaussian one.
+    channels
+        Number of channels.
+    kind
+        ``"gamma"`` or ``"gaussian"``.
+
+    Raises
+    ------
+    SettingsError
+        If the parameters are out of range.
+    """
+    a, b = np.full(channels, float(first)), np.full(channels, float(second))
+    return GaussianPrior(a, b) if kind == "gaussian" else GammaPrior(a, b)
+
+
 def _neighbour_correlation(values: NDArray[np.float64]) -> float:
     """Return the mean correlation of neighbouring channels, in [0, 0.999]."""
     complete = values[~np.isnan(values).any(axis=1)]
@@ -256,7 +277,13 @@ def point_mask(
 
 
 def modelled_points(
-    prior: PointPrior, shape: tuple[int, int], ratio: float, *, seed: int, stream: int
+    prior: PointPrior,
+    shape: tuple[int, int],
+    ratio: float,
+    *,
+    seed: int,
+    stream: int,
+    removed: bool = False,
 ) -> NDArray[np.float32]:
     """Return the modelled point spectra Y_g^p = Y_g * M, ``(channel, y, x)``, zero elsewhere.
 
@@ -266,6 +293,9 @@ def modelled_points(
         Distribution of Y_g.
     shape, ratio, seed, stream
         See :func:`point_mask` and :meth:`GammaPrior.sample`.
+    removed
+        Read equation 2 by the letter: the selected pixels are blanked and all others carry a
+        spectrum.
     """
     mask = point_mask(shape, ratio, seed=seed, stream=stream)
-    return prior.sample(shape, seed=seed, stream=stream) * mask
+    return prior.sample(shape, seed=seed, stream=stream) * (~mask if removed else mask)

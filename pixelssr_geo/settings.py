@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import tomllib
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -11,6 +13,11 @@ from pixelssr_geo.errors import SettingsError
 
 Method = Literal["product", "estimator", "dypro", "paper", "ridge", "library"]
 PriorKind = Literal["gamma", "gamma-correlated", "gaussian"]
+
+PAPER_ONLY = (
+    "prior", "prior_parameters", "label_ratio", "mask", "redraw", "point_loss", "loss_weights",
+)  # fmt: skip
+"""Settings of Pixel-SSR's training, which nothing but method ``paper`` looks at."""
 
 
 class Settings(BaseModel):
@@ -28,7 +35,32 @@ class Settings(BaseModel):
     fwhm: float | None = Field(default=None, gt=0)
     """Width of every channel in nm; by default the spacing, or what the file says."""
     prior: PriorKind = "gamma"
-    """Distribution of the modelled point spectra (method ``paper``)."""
+    """Distribution of the modelled point spectra (method ``paper``). "Y_g ~ Gamma(alpha, beta)"
+    (Section 3.1) leaves open whether channels and pixels are independent: ``gamma`` reads the
+    equation, ``gamma-correlated`` the "positive correlation" of the text before it, ``gaussian`` is
+    the ablation of Table 3."""
+    prior_parameters: tuple[float, float] | None = None
+    """Shape alpha and scale beta of every channel (reflectance; mean and standard deviation for
+    ``gaussian``). Not given in the paper; None: fitted to the points' mean and variance, channel by
+    channel."""
+    label_ratio: float = Field(default=0.01, gt=0, le=1)
+    """Share omega of the pixels that carry a modelled spectrum (eq. 2): ``max(1, floor(omega H W))``
+    pixels of a tile, since 0.01 % of 128 x 128 pixels is "1" in the paper."""
+    mask: Literal["kept", "removed"] = "kept"
+    """What happens to the selected pixels. Eq. 2 starts the mask at True and sets them to False,
+    which would blank them; the prose, "adjust the ratio of point spectra", wants them kept."""
+    redraw: bool = True
+    """Whether training draws the modelled spectra anew in every step, or once for each patch. The
+    paper does not say; that its results hardly vary over ten draws speaks for the first."""
+    point_loss: Literal["labelled", "everywhere"] = "labelled"
+    """Pixels that L_pHSI looks at. "||Y^r - Y^p||_1" (eq. 14) has no mask, and would pull the cube
+    to zero wherever there is no label."""
+    loss_weights: tuple[float, float, float, float] = (1.0, 1.0, 0.3, 0.3)
+    """Of L_pHSI, L_rep, L_SSIM and L_P2I (eq. 15; "1, 0.3, and 0.3"); 0 leaves one out."""
+    net_options: dict[str, Any] = {}
+    """Options of the network, such as ``{"directions": [4, 5, 6, 7]}``: how the paper's text on the
+    network is read. For DyPro-Mamba the fields of
+    :class:`~pixelssr_geo.nets.dypro.config.DyProConfig`."""
     weights: str | None = None
     """Trained weights to use instead of training (method ``paper``)."""
     steps: int | None = Field(default=None, ge=1)
@@ -52,6 +84,20 @@ class Settings(BaseModel):
             raise ValueError(f"overlap {self.overlap} must be smaller than tile {self.tile}")
         if self.weights is not None and self.method != "paper":
             raise ValueError(f"weights need method 'paper', not '{self.method}'")
+        for name in PAPER_ONLY:
+            if (
+                self.method != "paper"
+                and getattr(self, name) != Settings.model_fields[name].default
+            ):
+                raise ValueError(f"{name} needs method 'paper', not '{self.method}'")
+        if self.net_options and self.method not in ("paper", "product", "dypro"):
+            raise ValueError(f"net_options need a network, method '{self.method}' has none")
+        if self.net_options and self.weights is not None:
+            raise ValueError("net_options do not go with weights, which bring their own")
+        if self.prior_parameters is not None and self.prior == "gamma-correlated":
+            raise ValueError("prior_parameters do not go with prior 'gamma-correlated'")
+        if any(weight < 0 for weight in self.loss_weights):
+            raise ValueError(f"loss_weights {self.loss_weights} must not be negative")
         return self
 
     @staticmethod
@@ -71,6 +117,28 @@ class Settings(BaseModel):
             found = "" if first["loc"] == () else f" is {first['input']!r}:"
             reason = first["msg"].removeprefix("Value error, ")
             raise SettingsError(f"option '{name}'{found} {reason}; see --help") from error
+
+    @staticmethod
+    def read(path: str | Path) -> dict[str, Any]:
+        """Options from a TOML file, for :meth:`of`.
+
+        Raises
+        ------
+        SettingsError
+            If the file cannot be read or is not TOML.
+        """
+        try:
+            with Path(path).open("rb") as file:
+                return tomllib.load(file)
+        except OSError as error:
+            raise SettingsError(
+                f"'{path}' cannot be read ({error.strerror}), a TOML file of settings was expected: "
+                "check --config"
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"'{path}' is not TOML ({error}), lines like `label_ratio = 0.01` were expected"
+            ) from error
 
     def fingerprint(self) -> str:
         """Hash of all settings, 16 hexadecimal digits."""

@@ -10,6 +10,7 @@ from pixelssr_geo.prior import (
     GammaPrior,
     GaussianPrior,
     fit_prior,
+    given_prior,
     modelled_points,
     point_mask,
 )
@@ -168,3 +169,20 @@ def test_senseless_parameters_are_refused() -> None:
     ):
         with pytest.raises(SettingsError):
             make()
+
+
+@pytest.mark.parametrize(("kind", "mean", "std"), [("gamma", 0.2, 0.1), ("gaussian", 4.0, 0.05)])
+def test_given_parameters_hold_for_every_channel(kind: str, mean: float, std: float) -> None:
+    prior = given_prior(4.0, 0.05, 3, kind)
+    drawn = prior.sample((200, 200), seed=0, stream=0).reshape(3, -1)
+    np.testing.assert_allclose(drawn.mean(1), mean, rtol=0.01)
+    np.testing.assert_allclose(drawn.std(1), std, rtol=0.02)
+
+
+def test_the_letter_of_equation_2_blanks_the_selected_pixels() -> None:
+    prior = given_prior(4.0, 0.05, 2)
+    kept = modelled_points(prior, (8, 8), 0.25, seed=1, stream=2)
+    rest = modelled_points(prior, (8, 8), 0.25, seed=1, stream=2, removed=True)
+    assert (kept.any(0) ^ rest.any(0)).all()
+    assert kept.any(0).sum() == 16
+    np.testing.assert_array_equal(kept + rest, prior.sample((8, 8), seed=1, stream=2))

@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from pixelssr_geo.errors import SettingsError
-from pixelssr_geo.settings import Settings
+from pixelssr_geo.settings import PAPER_ONLY, Settings
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,64 @@ def test_what_is_out_of_range_or_unknown_is_named_in_one_line(options, name):
 def test_tiles_must_be_larger_than_their_overlap():
     with pytest.raises(SettingsError, match="overlap 32 must be smaller than tile 32"):
         Settings.of(tile=32, overlap=32)
+
+
+PAPER = [
+    {"prior": "gaussian"},
+    {"prior_parameters": (2.0, 0.1)},
+    {"label_ratio": 0.001},
+    {"mask": "removed"},
+    {"redraw": False},
+    {"point_loss": "everywhere"},
+    {"loss_weights": (1.0, 1.0, 0.0, 0.0)},
+]
+
+
+def test_every_training_setting_is_tried():
+    assert {name for option in PAPER for name in option} == set(PAPER_ONLY)
+
+
+@pytest.mark.parametrize("option", PAPER, ids=str)
+def test_training_settings_belong_to_the_papers_method(option):
+    with pytest.raises(SettingsError, match=f"{next(iter(option))} needs method 'paper'"):
+        Settings.of(**option)
+    assert Settings.of(method="paper", **option).fingerprint() != Settings().fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"method": "ridge", "net_options": {"width": 8}}, "method 'ridge' has none"),
+        ({"method": "paper", "weights": "w", "net_options": {"width": 8}}, "bring their own"),
+        (
+            {"method": "paper", "prior": "gamma-correlated", "prior_parameters": (1, 1)},
+            "gamma-correlated",
+        ),
+        ({"method": "paper", "loss_weights": (1, -1, 0, 0)}, "must not be negative"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(options, told):
+    with pytest.raises(SettingsError, match=told):
+        Settings.of(**options)
+
+
+def test_a_file_gives_what_the_same_options_give(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(
+        'method = "paper"\nloss_weights = [1, 1, 0, 0]\n[net_options]\ndirections = [4, 5]\n'
+    )
+    options = {"loss_weights": (1, 1, 0, 0), "net_options": {"directions": [4, 5]}}
+    assert Settings.of(**Settings.read(path)) == Settings.of(method="paper", **options)
+
+
+@pytest.mark.parametrize("content", [b"method = paper", b"\xff\xfe", None])
+def test_a_file_that_is_not_toml_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "run.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SettingsError, match=r"run\.toml") as caught:
+        Settings.read(path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("method", ["product", "estimator", "ridge", "library", "dypro"])

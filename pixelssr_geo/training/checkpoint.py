@@ -93,7 +93,8 @@ def _description(text: str) -> dict[str, Any] | None:
 
 
 def _is_pickle(path: Path) -> bool:
-    # A bare pickle starts with its protocol mark, a torch file is a zip archive or starts so too.
+    # A bare pickle starts with its protocol mark, a torch file is a zip archive or starts so too. A
+    # safetensors file starts with the length of its JSON header, which may look like the mark.
     with path.open("rb") as file:
-        start = file.read(4)
-    return start[:1] == b"\x80" or start == b"PK\x03\x04"
+        start = file.read(9)
+    return (start[:1] == b"\x80" or start[:4] == b"PK\x03\x04") and start[8:] != b"{"

@@ -8,8 +8,8 @@ result still re-simulates the scene; with a zero-initialised head it starts as n
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -50,6 +50,8 @@ class CorrectionPlan:
     rank: int = 3
     """Spectral directions that the correction may use: the leading ones of the errors at the
     points. More would be learnt from too few labels."""
+    net_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the network."""
     seed: int = 0
     """Of the initial weights, the patches and the order."""
 
@@ -157,7 +159,7 @@ def train_correction(
         Called after each step with the step, the number of steps and the loss.
     """
     bands, channels = labels.bands.shape[1], labels.spectra.shape[1]
-    inner = _seeded_net(net, bands, channels, plan.seed)
+    inner = _seeded_net(net, bands, channels, plan)
     correction = Correction(inner, estimator, labels, rank=plan.rank).to(device)
     patches = cut_patches(read, labels, size=plan.patch, seed=plan.seed)
     inputs = _Inputs(estimator, patches.bands)
@@ -183,12 +185,16 @@ def train_correction(
 _SEEDING = threading.Lock()
 
 
-def _seeded_net(name: str, bands: int, channels: int, seed: int) -> nn.Module:
+def _seeded_net(name: str, bands: int, channels: int, plan: CorrectionPlan) -> nn.Module:
     """A fresh network whose weights depend on the seed alone; torch's generator is global."""
     with _SEEDING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(plan.seed)
         return create_net(
-            name, bands=bands, channels=channels, guide_channels=channels + 1, zero_head=True
+            name,
+            bands=bands,
+            channels=channels,
+            guide_channels=channels + 1,
+            **{"zero_head": True, **plan.net_options},
         )
 
 

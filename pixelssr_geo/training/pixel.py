@@ -6,7 +6,7 @@ loss. Without points L_rep and L_SSIM alone remain, the unsupervised mode.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from pixelssr_geo.training.loop import Schedule, TrainingRecord, train
 from pixelssr_geo.training.patches import WindowReader, cut_patches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -63,6 +63,14 @@ class PixelPlan:
     """Ten times the paper's 2e-4, for some hundred steps instead of 200 epochs."""
     label_ratio: float = 0.01
     """Share omega of the pixels that carry a modelled spectrum (eq. 2)."""
+    removed: bool = False
+    """Whether these pixels are the ones without a modelled spectrum (eq. 2 by the letter)."""
+    redraw: bool = True
+    """Whether modelled spectra are drawn anew in every step, or once for each patch."""
+    point_loss_everywhere: bool = False
+    """Whether L_pHSI takes zero for the truth where there is no label (eq. 14 by the letter)."""
+    net_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the network."""
     seed: int = 0
     """Of the initial weights, the patches, the noise and the order."""
 
@@ -80,6 +88,8 @@ class PixelModel:
     """Of the modelled spectra, in the network's units."""
     label_ratio: float
     """Share of the pixels that carry a modelled spectrum."""
+    removed: bool
+    """Whether these pixels are the ones without."""
     seed: int
     """Of the modelled spectra."""
     band_centres_nm: tuple[float, ...]
@@ -89,8 +99,14 @@ class PixelModel:
 
     def guide(self, size: int, stream: int) -> NDArray[np.float32]:
         """Modelled spectra of one tile, ``(channel, y, x)``, by its global index."""
-        shape = (size, size)
-        return modelled_points(self.prior, shape, self.label_ratio, seed=self.seed, stream=stream)
+        return modelled_points(
+            self.prior,
+            (size, size),
+            self.label_ratio,
+            seed=self.seed,
+            stream=stream,
+            removed=self.removed,
+        )
 
     def __call__(
         self, stack: NDArray[np.float32], tiles: NDArray[np.int64], device: torch.device
@@ -166,9 +182,17 @@ def train_pixel(
     bands, channels = response.shape
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(plan.seed)
-        trained = _WithImageHead(create_net(net, bands=bands, channels=channels)).to(device)
+        fresh = create_net(net, bands=bands, channels=channels, **plan.net_options)
+        trained = _WithImageHead(fresh).to(device)
     model = PixelModel(
-        trained.net, gain, prior, plan.label_ratio, plan.seed, band_centres_nm, channel_centres_nm
+        net=fresh,
+        gain=gain,
+        prior=prior,
+        label_ratio=plan.label_ratio,
+        removed=plan.removed,
+        seed=plan.seed,
+        band_centres_nm=band_centres_nm,
+        channel_centres_nm=channel_centres_nm,
     )
     labels = labels if labels is not None else _no_labels(bands, channels)
     if not len(labels):
@@ -182,8 +206,8 @@ def train_pixel(
     order = np.random.default_rng(plan.seed + 1)
     target = labels.spectra * gain
 
-    def guides(count: int, stream: int) -> torch.Tensor:
-        drawn = [model.guide(plan.patch, TRAINING_STREAM + stream + k) for k in range(count)]
+    def guides(streams: Iterable[int]) -> torch.Tensor:
+        drawn = [model.guide(plan.patch, TRAINING_STREAM + stream) for stream in streams]
         return torch.from_numpy(np.stack(drawn)).to(device)
 
     def step_loss(step: int) -> torch.Tensor:
@@ -197,9 +221,11 @@ def train_pixel(
         ).astype("i8")
         batch = patches.batch(chosen, labels.take(used), target[used], device)
         x = batch.bands * gain
-        y, mapped = trained(x, guides(len(chosen), step * plan.batch))
+        drawn = range(step * plan.batch, step * plan.batch + len(chosen))
+        y, mapped = trained(x, guides(drawn if plan.redraw else chosen.tolist()))
+        known = batch.valid if plan.point_loss_everywhere else batch.labelled
         terms = LossTerms(
-            point=point_loss(y, batch.target, batch.labelled),
+            point=point_loss(y, batch.target, known),
             projection=projection_loss(x, y, matrix, batch.valid),
             ssim=adjacent_ssim_loss(y),
             image=y.new_zeros(())
@@ -213,7 +239,7 @@ def train_pixel(
         errors = np.empty((len(held), channels))
         for k, index in enumerate(held):
             batch = patches.batch(np.array([index]), labels, target, device)
-            y, _ = trained(batch.bands * gain, guides(1, HELD_OUT_STREAM + k))
+            y, _ = trained(batch.bands * gain, guides([HELD_OUT_STREAM + k]))
             row = labels.rows[index] - patches.origins[index, 0]
             col = labels.cols[index] - patches.origins[index, 1]
             errors[k] = labels.spectra[index] - y[0, :, row, col].cpu().numpy() / gain
@@ -271,6 +297,7 @@ def save_pixel_model(path: str | Path, model: PixelModel, *, net: str, mode: str
         "gain": model.gain,
         "prior": _prior_to_dict(model.prior),
         "label_ratio": model.label_ratio,
+        "removed": model.removed,
         "seed": model.seed,
         "band_centres_nm": list(model.band_centres_nm),
         "channel_centres_nm": list(model.channel_centres_nm),
@@ -300,6 +327,7 @@ def load_pixel_model(path: str | Path, *, device: torch.device) -> PixelModel:
             gain=float(about["gain"]),
             prior=_prior_from_dict(about["prior"]),
             label_ratio=float(about["label_ratio"]),
+            removed=bool(about["removed"]),
             seed=int(about["seed"]),
             band_centres_nm=tuple(about["band_centres_nm"]),
             channel_centres_nm=tuple(about["channel_centres_nm"]),

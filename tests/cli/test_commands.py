@@ -68,6 +68,22 @@ class TestReconstruct:
         assert set(told["seconds"]) == {"fit", "reconstruct", "write", "total"}
         assert told["msi_residual_rmse"] < 1e-5
 
+    def test_a_file_of_settings_serves_where_the_command_line_is_silent(
+        self, run, inputs, tmp_path
+    ):
+        config = tmp_path / "run.toml"
+        config.write_text('method = "ridge"\nwavelengths = "450:900:50"\nseed = 4\n')
+        asked = ("--points", inputs.points, "--config", config, "--json", "-o", tmp_path / "c.tif")
+        told = one_object(run("reconstruct", inputs.scene, *asked, "--seed", "5").out)
+        assert (told["method"], told["shape"], told["seed"]) == ("ridge", [10, 40, 50], 5)
+
+    def test_a_file_with_an_unknown_setting_is_refused(self, run, inputs, tmp_path):
+        config = tmp_path / "run.toml"
+        config.write_text("colour = 3\n")
+        ended = run("reconstruct", inputs.scene, "--config", config)
+        assert ended.code == 1
+        assert "option 'colour'" in ended.err
+
     def test_progress_goes_to_stderr_alone(self, run, inputs):
         ended = run("reconstruct", inputs.scene, "--method", "library", "--json")
         assert "reading the scene: 1/1" in ended.err

@@ -121,3 +121,13 @@ def test_a_failure_of_the_library_leaves_the_old_file(
         save_checkpoint(path, STATE, {**ABOUT, "gain": 9.0})
     assert load_checkpoint(path)[1] == ABOUT
     assert [entry.name for entry in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_a_header_whose_length_looks_like_a_pickle_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    for padding in range(256):  # one of 256 lengths has the pickle's mark as its first byte
+        save_checkpoint(path, {"a": torch.zeros(1)}, {"padding": "x" * padding})
+        if path.read_bytes()[0] == 0x80:
+            break
+    assert path.read_bytes()[0] == 0x80
+    assert load_checkpoint(path)[1]["padding"] == "x" * padding

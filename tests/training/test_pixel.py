@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -220,3 +221,47 @@ def test_an_empty_description_is_refused(fitted: PixelFit, tmp_path: Path) -> No
     save_checkpoint(path, fitted.model.net.state_dict(), {})
     with pytest.raises(WeightsError, match="KeyError"):
         load_pixel_model(path, device=CPU)
+
+
+READINGS = [
+    {"removed": True},
+    {"point_loss_everywhere": True},
+    {"redraw": False},
+    {"net_options": {"width": 8, "directions": [4, 5, 6, 7]}},
+]
+
+
+@pytest.mark.parametrize("reading", READINGS, ids=str)
+def test_every_reading_of_the_training_makes_another_network(
+    reading: dict[str, Any], fitted: PixelFit
+) -> None:
+    other = fit(8, replace(PLAN, **reading))
+    assert np.isfinite(cube_of(other.model)).all()
+    assert not np.array_equal(cube_of(other.model), cube_of(fitted.model))
+
+
+def test_a_removed_mask_is_the_complement_and_survives_saving(
+    fitted: PixelFit, tmp_path: Path
+) -> None:
+    model = replace(fitted.model, removed=True)
+    kept, rest = fitted.model.guide(12, 3), model.guide(12, 3)
+    assert (kept.any(axis=0) != rest.any(axis=0)).all()
+    path = tmp_path / "w.safetensors"
+    save_pixel_model(path, model, net="dypro-mamba", mode="pixel")
+    assert np.array_equal(load_pixel_model(path, device=CPU).guide(12, 3), rest)
+
+
+def test_spectra_drawn_once_are_the_same_in_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    original = PixelModel.guide
+
+    def watched(self: PixelModel, size: int, stream: int) -> np.ndarray:
+        seen.append(stream)
+        return original(self, size, stream)
+
+    monkeypatch.setattr(PixelModel, "guide", watched)
+    fit(4, replace(PLAN, steps=6, redraw=False))
+    assert len(set(seen)) < len(seen)  # patches come again, and their spectra with them
+    seen.clear()
+    fit(4, replace(PLAN, steps=6))
+    assert len(set(seen)) == len(seen)
