@@ -3,12 +3,15 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import pixelssr_geo
 from pixelssr_geo.cli.main import COMMANDS, cli
+from pixelssr_geo.nets.dypro.config import DyProConfig
+from pixelssr_geo.settings import PAPER_ONLY, Settings
 from pixelssr_geo.spectra import get_sensor, list_sensors
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,3 +148,32 @@ def test_notebooks_are_stripped(path):
         assert cell["execution_count"] is None
         assert cell["metadata"] == {}
     assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
+
+
+def rows_between(page, marker):
+    """Cells of a table's body between a marker and its end."""
+    text = (PAGES / page).read_text().partition(f"<!-- {marker} -->")[2].partition("<!-- end -->")
+    lines = [line for line in text[0].splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+def test_every_unclear_place_of_the_paper_has_a_setting_that_exists():
+    rows = rows_between("fidelity.md", "places")
+    assert [int(row[0]) for row in rows] == list(range(1, 21))
+    known = set(Settings.model_fields) | {field.name for field in fields(DyProConfig)}
+    named_there = {name for row in rows for name in re.findall(r"`(\w+)`", row[3])}
+    assert named_there <= known
+    # Whatever changes what the paper's method computes is on the page.
+    aside = {"zero_head", "scan_backend"}
+    readings = {field.name for field in fields(DyProConfig)} | set(PAPER_ONLY)
+    text = (PAGES / "fidelity.md").read_text()
+    assert {name for name in readings - aside if f"`{name}`" not in text} == set()
+
+
+def test_the_sizes_of_the_ablations_are_what_the_command_prints():
+    ran = subprocess.run(
+        [sys.executable, ROOT / "tests" / "benchmarks" / "ablation_costs.py"],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    text = (PAGES / "fidelity.md").read_text()
+    assert f"<!-- ablations -->\n{ran.stdout}<!-- end -->" in text
