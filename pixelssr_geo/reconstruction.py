@@ -407,8 +407,12 @@ def _summary(
 
 
 def _scan_backend(model: FittedModel) -> str | None:
-    if model.network is None:
+    if model.correction is not None:
+        net = model.correction.net
+    elif model.pixel_model is not None:
+        net = model.pixel_model.net
+    else:
         return None
     from pixelssr_geo.nets.scan import chosen_backend
 
-    return chosen_backend(device=model.device)
+    return chosen_backend(net.options["scan_backend"], model.device)

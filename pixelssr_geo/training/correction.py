@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pixelssr_geo.nets import create_net
+from pixelssr_geo.nets import SpectralNet, create_net
 from pixelssr_geo.training.loop import Schedule, TrainingRecord, train
 from pixelssr_geo.training.patches import WindowReader, cut_patches
 
@@ -76,7 +76,9 @@ class Correction(nn.Module):
     size: torch.Tensor
     allowed: torch.Tensor
 
-    def __init__(self, net: nn.Module, estimator: Estimator, labels: Labels, *, rank: int) -> None:
+    def __init__(
+        self, net: SpectralNet, estimator: Estimator, labels: Labels, *, rank: int
+    ) -> None:
         super().__init__()
         self.net = net
         mean = estimator.at(labels.bands)
@@ -185,7 +187,7 @@ def train_correction(
 _SEEDING = threading.Lock()
 
 
-def _seeded_net(name: str, bands: int, channels: int, plan: CorrectionPlan) -> nn.Module:
+def _seeded_net(name: str, bands: int, channels: int, plan: CorrectionPlan) -> SpectralNet:
     """A fresh network whose weights depend on the seed alone; torch's generator is global."""
     with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)

@@ -293,7 +293,8 @@ def save_pixel_model(path: str | Path, model: PixelModel, *, net: str, mode: str
     description: dict[str, Any] = {
         "net": net,
         "mode": mode,
-        "options": model.net.options,
+        # what runs the scans is up to whoever uses the weights
+        "options": {k: v for k, v in model.net.options.items() if k != "scan_backend"},
         "gain": model.gain,
         "prior": _prior_to_dict(model.prior),
         "label_ratio": model.label_ratio,
