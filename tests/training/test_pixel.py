@@ -1,7 +1,6 @@
 """Pixel-SSR on a tiny scene: it learns, repeats itself, and survives being saved."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from pixelssr_geo.fitting import SceneReader
 from pixelssr_geo.labels import Labels
 from pixelssr_geo.landscape import make_landscape
 from pixelssr_geo.losses import LossTerms, LossWeights, overall_loss
-from pixelssr_geo.nets import create_net
 from pixelssr_geo.prior import PointPrior, fit_prior
 from pixelssr_geo.spectra import ChannelGrid, get_sensor
 from pixelssr_geo.training import pixel
