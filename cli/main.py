@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from importlib import import_module
@@ -12,6 +11,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from pixelssr_geo.errors import PixelSSRError, PixelSSRWarning
+from pixelssr_geo.process import prepare_process
 
 COMMANDS = ("reconstruct", "train", "simulate", "evaluate", "points", "nets", "demo", "info")
 """Subcommands in the order of the help, each in the module of its name."""
@@ -44,10 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     0 done; 1 bad input, one line; 2 usage; 130 interrupted.
     """
-    # Threads that wait for others give their core away: on a busy machine spinning costs several
-    # times the work itself (measured: 5.8 s instead of 1.0 s a training step). Read by OpenMP when
-    # torch is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare_process()
     with warnings.catch_warnings():
         warnings.filterwarnings("default", category=PixelSSRWarning)
         warnings.showwarning = _show_warning

@@ -1,0 +1,27 @@
+"""Settings of the process itself: for whoever owns it, the command line or a worker, to apply."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def prepare_process() -> None:
+    """Let threads sleep while they wait, and freed memory stay with the process.
+
+    To be called before torch is imported. Both matter where a network runs tile after tile:
+
+    * Threads that wait for others give their core away: on a busy machine spinning costs several
+      times the work itself (measured: 5.8 s instead of 1.0 s a training step).
+    * A tile's arrays are a few megabytes each. By default glibc gives such memory back to the system
+      at once and asks for it again, page by page (measured: 15,000 page faults, a tenth of the time
+      of a forward pass). Other C libraries are left alone.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when OpenMP is loaded
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
