@@ -42,6 +42,13 @@ _SPECS: tuple[NetSpec, ...] = (
         aliases=("dypro",),
         uses_guide=True,
     ),
+    NetSpec(
+        name="mst++",
+        target="pixelssr_geo.nets.baselines.mst_plus_plus:MSTPlusPlus",
+        paper="MST++: multi-stage spectral-wise transformer (Cai et al., CVPR Workshops 2022)",
+        licence="Apache-2.0",
+        aliases=("mstpp", "mst-plus-plus"),
+    ),
 )
 
 

@@ -13,7 +13,7 @@ from pixelssr_geo.nets.registry import NetSpec, _by_name
 
 BANDS, CHANNELS = 4, 9
 # Documented for 3 bands to 31 channels: all parameters.
-PARAMETERS = {"dypro-mamba": 0.606e6}
+PARAMETERS = {"dypro-mamba": 0.606e6, "mst++": 1.6196e6}
 
 
 def make(name: str) -> SpectralNet:
@@ -94,6 +94,7 @@ class TestEveryNet:
 
 def test_names_are_forgiving() -> None:
     assert find_net("DyPro_Mamba ") is find_net("dypro") is find_net("dypro-mamba")
+    assert find_net("MST++") is find_net("mstpp") is find_net("mst plus plus")
 
 
 def test_unknown_name_is_answered_with_the_nearest() -> None:

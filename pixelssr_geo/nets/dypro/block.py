@@ -1,8 +1,4 @@
-"""The layers that DyPro-Mamba's parts share.
-
-Images stay channels-last in memory: it is the scan's own order, and the faster one for the depthwise
-convolutions.
-"""
+"""The layers that DyPro-Mamba's parts share."""
 
 from __future__ import annotations
 
@@ -13,41 +9,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pixelssr_geo.nets.layers import (
+    conv3x3,
+    depthwise3x3,
+    lengths,
+    split_heads,
+    to_first,
+    to_last,
+)
 from pixelssr_geo.nets.scan import selective_scan_2d
 
 if TYPE_CHECKING:
     from pixelssr_geo.nets.dypro.config import DyProConfig
 
 
-def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
-    """Return M_3x3, the paper's 3 x 3 convolution, with bias."""
-    return nn.Conv2d(inputs, outputs, 3, padding=1)
-
-
 def projection3x3(width: int, config: DyProConfig) -> nn.Conv2d:
     """Return the 3 x 3 convolution that makes a query, key or value, without bias."""
-    groups = width if config.projections == "depthwise" else 1
-    return nn.Conv2d(width, width, 3, padding=1, groups=groups, bias=False)
+    if config.projections == "depthwise":
+        return depthwise3x3(width)
+    return conv3x3(width, width, bias=False)
 
 
 def layer_norm(width: int, config: DyProConfig) -> nn.Module:
     """Return the norm in front of an attention or a scan, over the last axis."""
     return nn.LayerNorm(width) if config.norms else nn.Identity()
-
-
-def to_last(image: Tensor) -> Tensor:
-    """Return ``(batch, y, x, channel)`` from ``(batch, channel, y, x)``; no copy."""
-    return image.permute(0, 2, 3, 1)
-
-
-def to_first(image: Tensor) -> Tensor:
-    """Return ``(batch, channel, y, x)`` from ``(batch, y, x, channel)``; no copy."""
-    return image.permute(0, 3, 1, 2)
-
-
-def concatenate(*images: Tensor) -> Tensor:
-    """Return the images' channels one behind the other, channels last in memory."""
-    return to_first(torch.cat([to_last(image) for image in images], dim=-1))
 
 
 class ScanParameters(nn.Module):
@@ -147,7 +132,7 @@ class SS2D(nn.Module):
         # Two layers, not one cut in half: either half would be strided, and slow in what follows.
         self.enter = nn.Linear(width, inner, bias=False)
         self.gate = nn.Linear(width, inner, bias=False)
-        self.conv = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
+        self.conv = depthwise3x3(inner, bias=True)
         self.scan = ScanParameters(width, inner, config, share=share)
         self.scan_norm = nn.LayerNorm(inner)
         self.leave = nn.Linear(inner, width, bias=False)
@@ -193,18 +178,10 @@ class SpectralAttention(nn.Module):
         product = k.mT @ q
         if self.temperature is not None:
             # Unit length over pixels, applied to the small product instead of the images.
-            lengths = k.norm(dim=2).unsqueeze(3) * q.norm(dim=2).unsqueeze(2)
-            product = self.temperature * (product / lengths.clamp_min(1e-12))
+            product = self.temperature * (product / (lengths(k).mT * lengths(q)))
         return torch.softmax(product, dim=self.axis)
 
     def own_macs(self, query: tuple[int, ...], key: tuple[int, ...]) -> dict[str, int]:
         """Return the multiply-accumulates of K^T Q for inputs of these shapes."""
         del key  # has the query's shape
         return {"attention": prod(query) * query[1] // self.heads}
-
-
-def split_heads(image: Tensor, heads: int) -> Tensor:
-    """Return ``(batch, head, pixel, channel of the head)`` from ``(batch, channel, y, x)``."""
-    batch, width, rows, columns = image.shape
-    tokens = to_last(image).reshape(batch, rows * columns, heads, width // heads)
-    return tokens.transpose(1, 2)

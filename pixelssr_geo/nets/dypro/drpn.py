@@ -9,17 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelssr_geo.errors import SettingsError
-from pixelssr_geo.nets.dypro.block import (
-    SS2D,
-    SpectralAttention,
-    concatenate,
-    conv3x3,
-    layer_norm,
-    projection3x3,
-    to_first,
-    to_last,
-)
+from pixelssr_geo.nets.dypro.block import SS2D, SpectralAttention, layer_norm, projection3x3
 from pixelssr_geo.nets.dypro.frft import FractionalFourier
+from pixelssr_geo.nets.layers import GELU, concatenate, conv3x3, to_first, to_last
 
 if TYPE_CHECKING:
     from pixelssr_geo.nets.dypro.config import DyProConfig
@@ -92,7 +84,7 @@ class EdgePrompt(nn.Module):
         self.upsample = nn.Upsample(
             scale_factor=2, mode=mode, align_corners=False if mode == "bilinear" else None
         )
-        self.convolve = nn.Sequential(conv3x3(width, width), nn.GELU(), conv3x3(width, width))
+        self.convolve = nn.Sequential(conv3x3(width, width), GELU(), conv3x3(width, width))
 
     def forward(self, f1: Tensor) -> Tensor:
         """Return P_hf, ``(batch, prompt width, y, x)``; both sides of F1 are even."""
@@ -140,7 +132,7 @@ class DynamicReceptivePromptNeck(nn.Module):
         super().__init__()
         width, narrow = config.width, config.prompt_width
         self.shallow = nn.Sequential(
-            conv3x3(guide_channels + 1, width), nn.GELU(), conv3x3(width, width)
+            conv3x3(guide_channels + 1, width), GELU(), conv3x3(width, width)
         )
         self.full = config.drpn
         self.grey = list(config.grey)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelssr_geo.nets.contract import SpectralNet
-from pixelssr_geo.nets.dypro.block import concatenate, conv3x3
 from pixelssr_geo.nets.dypro.config import DyProConfig
 from pixelssr_geo.nets.dypro.drpn import DynamicReceptivePromptNeck
 from pixelssr_geo.nets.dypro.prompt_ssm import PromptSSM
+from pixelssr_geo.nets.layers import GELU, concatenate, conv3x3
 
 
 class DyProMamba(SpectralNet):
@@ -104,7 +104,7 @@ class PixelToImage(nn.Module):
 
     def __init__(self, width: int, bands: int) -> None:
         super().__init__()
-        self.convolve = nn.Sequential(conv3x3(width, width), nn.GELU(), conv3x3(width, bands))
+        self.convolve = nn.Sequential(conv3x3(width, width), GELU(), conv3x3(width, bands))
 
     def forward(self, y3: Tensor) -> Tensor:
         """Return the bands, ``(batch, band, y, x)``, from Y3 ``(batch, width, y, x)``."""

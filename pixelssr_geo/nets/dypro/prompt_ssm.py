@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from pixelssr_geo.nets.dypro.block import (
-    SS2D,
-    SpectralAttention,
-    conv3x3,
-    layer_norm,
-    projection3x3,
-    split_heads,
-    to_first,
-    to_last,
-)
+from pixelssr_geo.nets.dypro.block import SS2D, SpectralAttention, layer_norm, projection3x3
+from pixelssr_geo.nets.layers import GELU, conv3x3, split_heads, to_first, to_last
 
 if TYPE_CHECKING:
     from pixelssr_geo.nets.dypro.config import DyProConfig
@@ -87,7 +79,7 @@ class PromptSSM(nn.Module):
         self.scan = SS2D(width, config, expand=config.expand, share=config.share_directions)
         layers: list[nn.Module] = [conv3x3(width, width)]
         for _ in range(1, config.feed_forward_convs):
-            layers += [nn.GELU(), conv3x3(width, width)]
+            layers += [GELU(), conv3x3(width, width)]
         self.feed_forward = nn.Sequential(*layers)
         self.residual = config.residuals
 

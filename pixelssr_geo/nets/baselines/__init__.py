@@ -1,0 +1,1 @@
+"""Networks of other papers, written from their descriptions, to compare with."""
