@@ -59,6 +59,13 @@ from pixelssr_geo.cli.options import (
     "--batch-size", type=int, default=1, show_default=True, help="Tiles in a forward pass."
 )
 @click.option(
+    "--precision",
+    type=click.Choice(["float32", "tf32"]),
+    default="float32",
+    show_default=True,
+    help="Of a network's products on a CUDA device; tf32 is faster and rounds to 10 bits.",
+)
+@click.option(
     "--dtype",
     type=click.Choice(["float32", "uint16"]),
     default="float32",

@@ -180,15 +180,18 @@ class FittedModel:
     def _blended(
         self, plan: TilePlan, window: Window, tiles: TileFunction, pool: Executor | None
     ) -> NDArray[np.float32]:
-        return blend_block(
-            plan,
-            window,
-            tiles,
-            self.reader.window,
-            channels=len(self.channels),
-            batch_size=self.settings.batch_size,
-            pool=pool,
-        )
+        from pixelssr_geo.nets.precision import products_in
+
+        with products_in(self.settings.precision):
+            return blend_block(
+                plan,
+                window,
+                tiles,
+                self.reader.window,
+                channels=len(self.channels),
+                batch_size=self.settings.batch_size,
+                pool=pool,
+            )
 
     def _pixel_tiles(
         self, stack: NDArray[np.float32], tiles: NDArray[np.int64]

@@ -75,6 +75,8 @@ class Settings(BaseModel):
     """Tiles in one forward pass."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``."""
+    precision: Literal["float32", "tf32"] = "float32"
+    """Of a network's products on a CUDA device: ``tf32`` rounds their inputs to 10 bits."""
     seed: int = Field(default=0, ge=0)
     """Of every random draw."""
 
