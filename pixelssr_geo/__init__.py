@@ -7,8 +7,13 @@ below are imported when they are first used, so that torch, GDAL and geopandas s
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from pixelssr_geo.accessor import PixelSSRAccessor as PixelSSRAccessor
 from pixelssr_geo.errors import PixelSSRError as PixelSSRError
+
+try:
+    from pixelssr_geo.accessor import PixelSSRAccessor as PixelSSRAccessor
+except ModuleNotFoundError as error:  # networks and their training do without xarray
+    if error.name != "xarray":
+        raise
 
 if TYPE_CHECKING:
     from pixelssr_geo.evaluation import evaluate as evaluate

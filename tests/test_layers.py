@@ -1,8 +1,10 @@
 """Who may import whom, as pyproject.toml says it."""
 
+import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -23,3 +25,32 @@ def test_imports_keep_to_the_layers() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+BLOCKED = """
+import sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name in {names!r}:
+            raise ModuleNotFoundError(f"No module named '{{name}}'", name=name)
+
+sys.meta_path.insert(0, Block())
+import torch
+from pixelssr_geo import create_net
+import pixelssr_geo.estimator, pixelssr_geo.losses, pixelssr_geo.prior
+import pixelssr_geo.training.correction, pixelssr_geo.training.pixel
+print(create_net("dypro-mamba", bands=3, channels=4, width=8)(torch.zeros(1, 3, 4, 4)).shape)
+"""
+
+
+def test_networks_and_training_run_where_there_is_torch_and_numpy_alone() -> None:
+    needed = [one for one in requires("pixelssr-geo") or () if "extra ==" not in one]
+    names = {re.split(r"[\[<>=]", one)[0].replace("-", "_") for one in needed}
+    others = names - {"torch", "numpy"}
+    assert {"xarray", "dask", "rasterio", "pydantic"} <= others
+    ran = subprocess.run(
+        [sys.executable, "-c", BLOCKED.format(names=others)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.stdout.strip() == "torch.Size([1, 4, 4, 4])", ran.stderr

@@ -25,7 +25,6 @@ from pixelssr_geo.losses import (
 from pixelssr_geo.nets import SpectralNet, create_net
 from pixelssr_geo.nets.dypro.net import DyProMamba, PixelToImage
 from pixelssr_geo.prior import GammaPrior, GaussianPrior, PointPrior, modelled_points
-from pixelssr_geo.training.checkpoint import load_checkpoint, save_checkpoint
 from pixelssr_geo.training.loop import Schedule, TrainingRecord, train
 from pixelssr_geo.training.patches import WindowReader, cut_patches
 
@@ -290,6 +289,8 @@ def save_pixel_model(path: str | Path, model: PixelModel, *, net: str, mode: str
     OutputError
         If the file cannot be written.
     """
+    from pixelssr_geo.training.checkpoint import save_checkpoint  # needs safetensors
+
     description: dict[str, Any] = {
         "net": net,
         "mode": mode,
@@ -314,6 +315,8 @@ def load_pixel_model(path: str | Path, *, device: torch.device) -> PixelModel:
     WeightsError
         If the file is broken or holds something else.
     """
+    from pixelssr_geo.training.checkpoint import load_checkpoint
+
     state, about = load_checkpoint(path)
     try:
         net = create_net(

@@ -1,9 +1,10 @@
-"""CPU milliseconds of the selective scan's backends, one thread, one direction.
+"""CPU milliseconds of the selective scan's backends, one thread.
 
-    python tests/benchmarks/scan_speed.py [--repeat 5]
+    python tests/benchmarks/scan_speed.py [--repeat 5] [--directions 4] [--batch 1] [--width 80]
 
-The reference is timed at a sixteenth of the length and multiplied. Process time is printed, so other
-jobs on the machine disturb the figures little.
+The directions share their parameters, as in the network's trunk. The reference is timed at a
+sixteenth of the length and multiplied. Process time is printed, so other jobs on the machine disturb
+the figures little; the backends take turns, so what remains falls on all alike.
 """
 
 import argparse
@@ -14,67 +15,98 @@ import torch
 
 from pixelssr_geo.nets.scan import available_backends, selective_scan_2d
 
-SIDE, INNER, STATES, RANK = 128, 80, 16, 3
+SIDE, STATES = 128, 16
 REFERENCE_PART = 16
 
 
-def make_arguments(rows: int) -> list[torch.Tensor]:
-    """Inputs and parameters of one direction, as Mamba initialises them."""
+def make_arguments(batch: int, rows: int, inner: int) -> list[torch.Tensor]:
+    """Inputs, and parameters as Mamba initialises them."""
     torch.manual_seed(0)
+    rank = -(-inner // 32)  # the layer around the scan is half as wide
     arguments = [
-        torch.randn(1, rows * SIDE, INNER),
-        torch.randn(1, rows * SIDE, 1, RANK + 2 * STATES),
-        torch.randn(1, INNER, RANK) * RANK**-0.5,
-        -torch.arange(1.0, STATES + 1).expand(1, INNER, STATES),
-        torch.ones(1, INNER),
-        torch.full((1, INNER), -4.6),
+        torch.randn(batch, rows * SIDE, inner),
+        torch.randn(batch, rows * SIDE, 1, rank + 2 * STATES),
+        torch.randn(1, inner, rank) * rank**-0.5,
+        -torch.arange(1.0, STATES + 1).expand(1, inner, STATES),
+        torch.ones(1, inner),
+        torch.full((1, inner), -4.6),
     ]
     return [t.clone().requires_grad_() for t in arguments]
 
 
-def best_ms(function: Callable[[], object], repeat: int) -> float:
-    """Least process time of ``repeat`` calls, milliseconds."""
-    times = []
-    for _ in range(repeat):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return 1e3 * min(times)
+def process_ms(function: Callable[[], object]) -> float:
+    """Process time of a call, milliseconds."""
+    start = time.process_time()
+    function()
+    return 1e3 * (time.process_time() - start)
 
 
-def measure(backend: str, repeat: int) -> tuple[float, float]:
-    """Forward, and forward with backward, in milliseconds of CPU at 128 x 128 pixels."""
-    factor = REFERENCE_PART if backend == "reference" else 1
-    rows = SIDE // factor
-    arguments = make_arguments(rows)
+class Case:
+    """One backend's forward pass, and forward with backward."""
 
-    def scan() -> torch.Tensor:
+    def __init__(self, backend: str, options: argparse.Namespace) -> None:
+        self.factor = REFERENCE_PART if backend == "reference" else 1
+        self.rows = SIDE // self.factor
+        self.arguments = make_arguments(options.batch, self.rows, options.width)
+        self.directions = tuple(range(options.directions))
+        self.backend = backend
+        self.best = [float("inf")] * 2
+        self.turn()  # builds and compiles
+        self.best = [float("inf")] * 2
+
+    def scan(self) -> torch.Tensor:
+        """The scan of the whole image, or of the reference's part."""
         return selective_scan_2d(
-            *arguments, height=rows, width=SIDE, directions=(0,), backend=backend
+            *self.arguments,
+            height=self.rows,
+            width=SIDE,
+            directions=self.directions,
+            backend=self.backend,
         )
 
-    def forward() -> None:
+    def forward(self) -> None:
+        """Forward pass alone."""
         with torch.no_grad():
-            scan()
+            self.scan()
 
-    forward()
-    return factor * best_ms(forward, repeat), factor * best_ms(
-        lambda: scan().sum().backward(), repeat
-    )
+    def both(self) -> None:
+        """Forward and backward."""
+        for t in self.arguments:
+            t.grad = None
+        self.scan().sum().backward()
+
+    def turn(self) -> None:
+        """Time each once; keep the least, at full length."""
+        times = [self.factor * process_ms(f) for f in (self.forward, self.both)]
+        self.best = [min(pair) for pair in zip(self.best, times, strict=True)]
 
 
 def main() -> None:
     """Print one line a backend, and its ratio to the reference."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=5)
-    repeat = parser.parse_args().repeat
+    parser.add_argument("--directions", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--width", type=int, default=80, help="channels D that are scanned")
+    parser.add_argument("--backends", nargs="*", default=available_backends())
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{SIDE} x {SIDE} pixels, D={INNER}, N={STATES}, float32, 1 thread, CPU ms")
-    figures = {name: measure(name, repeat) for name in available_backends()}
-    slowest = figures["reference"]
-    for name, (forward, both) in figures.items():
-        ratio = f"{slowest[0] / forward:6.1f} x / {slowest[1] / both:6.1f} x the reference"
-        print(f"{name:12s} forward {forward:8.1f}   with backward {both:8.1f}   {ratio}")
+    print(
+        f"batch {options.batch}, {SIDE} x {SIDE} pixels, D={options.width}, N={STATES}, "
+        f"{options.directions} directions, float32, 1 thread, CPU ms"
+    )
+    cases = [Case(name, options) for name in options.backends]
+    for _ in range(options.repeat):
+        for case in cases:
+            case.turn()
+    slowest = cases[-1].best
+    for case in cases:
+        forward, both = case.best
+        ratio = f"{slowest[0] / forward:6.1f} x / {slowest[1] / both:6.1f} x"
+        print(
+            f"{case.backend:12s} forward {forward:8.1f}   with backward {both:8.1f}   "
+            f"{ratio} {cases[-1].backend}"
+        )
 
 
 if __name__ == "__main__":

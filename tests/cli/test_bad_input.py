@@ -231,7 +231,7 @@ def write_weights(path, bands=(485.0, 560.0, 660.0, 830.0), wavelengths="400:100
         gain=1.0,
         prior=fit_prior(spectra, "gamma"),
         label_ratio=0.01,
-            removed=False,
+        removed=False,
         seed=0,
         band_centres_nm=bands,
         channel_centres_nm=tuple(channels.centres_nm),

@@ -1,11 +1,13 @@
-"""The network on a CUDA device gives what it gives on the CPU; needs torch and numpy alone."""
+"""The network and the scan's backends on a CUDA device give what the CPU and the recurrence give."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from pixelssr_geo.nets import create_net
-from pixelssr_geo.nets.scan import available_backends
+from pixelssr_geo.nets.scan import available_backends, scan_backends, selective_scan_2d
 
 pytestmark = [
     pytest.mark.gpu,
@@ -51,3 +53,78 @@ def test_gradients_on_cuda_equal_the_cpu() -> None:
 
 def test_a_scan_backend_serves_cuda() -> None:
     assert "torch" in available_backends("cuda")
+
+
+# (batch, height, width, D, states, rank, directions, sets of low / w_dt / a / d / bias, stress)
+SCANS = {
+    "odd, own sets": (2, 9, 13, 5, 4, 2, (0, 1, 2, 3), (4, 4, 4, 4, 4), 1.0),
+    "diagonals": (1, 6, 9, 6, 3, 1, (4, 5, 6, 7), (1, 4, 1, 4, 1), 1.0),
+    "neck": (3, 32, 48, 18, 16, 1, (0, 1, 2, 3), (4, 4, 4, 4, 4), 1.0),
+    "trunk at half size": (2, 32, 32, 160, 16, 5, (0, 1, 2, 3), (1, 1, 1, 1, 1), 1.0),
+    "many states, high rank": (1, 31, 33, 24, 20, 10, (0, 1, 2, 3), (4, 1, 4, 1, 4), 1.0),
+    "large steps": (1, 64, 64, 18, 16, 1, (0, 1, 2, 3), (4, 4, 4, 4, 4), 3.0),
+    "a tile, one direction": (1, 128, 128, 80, 16, 3, (2,), (1, 1, 1, 1, 1), 1.0),
+}
+BACKENDS = ("mamba-ssm", "triton", "torch")
+
+
+def scan_arguments(case: str) -> tuple[list[torch.Tensor], dict[str, object]]:
+    batch, height, width, inner, states, rank, directions, sets, stress = SCANS[case]
+    rng = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=rng, dtype=torch.float64)
+
+    arguments = [
+        normal(batch, height * width, inner),
+        normal(batch, height * width, sets[0], rank + 2 * states),
+        normal(sets[1], inner, rank) * stress,
+        -torch.rand(sets[2], inner, states, generator=rng, dtype=torch.float64) * states,
+        normal(sets[3], inner),
+        normal(sets[4], inner) + (4.0 if stress > 1 else -3.0),
+    ]
+    return arguments, {"height": height, "width": width, "directions": directions}
+
+
+def scan_results(arguments: list[torch.Tensor], settings: Any, backend: str) -> list[torch.Tensor]:
+    leaves = [t.detach().cuda().requires_grad_() for t in arguments]
+    y = selective_scan_2d(*leaves, **settings, backend=backend)
+    upstream = torch.linspace(-1, 1, y.numel(), dtype=torch.float64, device="cuda")
+    return [y.detach(), *torch.autograd.grad(y, leaves, upstream.to(y.dtype).view_as(y))]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", SCANS)
+def test_scan_and_gradients_on_cuda_are_the_recurrences(case: str, backend: str) -> None:
+    reason = scan_backends("cuda")[backend]
+    if reason is not None:
+        pytest.skip(reason)
+    arguments, settings = scan_arguments(case)
+    expected = scan_results(arguments, settings, "reference")
+    found = scan_results([t.float() for t in arguments], settings, backend)
+    names = ("y", "x", "low", "w_dt", "a", "d", "dt_bias")
+    for name, a, b in zip(names, found, expected, strict=True):
+        assert float((a.double() - b).abs().max() / b.abs().max()) < 2e-5, name
+
+
+def test_triton_repeats_itself_to_the_last_bit() -> None:
+    if (reason := scan_backends("cuda")["triton"]) is not None:
+        pytest.skip(reason)
+    arguments, settings = scan_arguments("neck")
+    single = [t.float() for t in arguments]
+    first, again = (scan_results(single, settings, "triton") for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("batch", [1, 300])
+def test_triton_cut_or_whole_walks_give_the_same(batch: int) -> None:
+    if (reason := scan_backends("cuda")["triton"]) is not None:
+        pytest.skip(reason)
+    arguments, settings = scan_arguments("odd, own sets")
+    single = [t.float().cuda() for t in arguments]
+    x, low = (t[:1].expand(batch, *t.shape[1:]).contiguous() for t in single[:2])
+    with torch.inference_mode():
+        found = selective_scan_2d(x, low, *single[2:], **settings, backend="triton")
+        expected = selective_scan_2d(x[:1], low[:1], *single[2:], **settings, backend="torch")
+    scale = float(expected.abs().max())
+    assert float((found - expected).abs().max()) < 2e-5 * scale

@@ -51,6 +51,10 @@ class ScanBackend:
 
 
 _BACKENDS: dict[str, ScanBackend] = {
+    "mamba-ssm": ScanBackend("pixelssr_geo.nets.scan.mamba", double=False),
+    "triton": ScanBackend("pixelssr_geo.nets.scan.triton_scan", double=False),
+    "cpp": ScanBackend("pixelssr_geo.nets.scan.cpp", double=False),
+    "numba": ScanBackend("pixelssr_geo.nets.scan.numba_scan", double=False),
     "torch": ScanBackend("pixelssr_geo.nets.scan.blocked"),
     "reference": ScanBackend("pixelssr_geo.nets.scan.reference", automatic=False),
 }
@@ -82,17 +86,26 @@ def chosen_backend(
     """
     if backend == "auto":
         backend = os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
-    there = [n for n in available_backends(device) if _BACKENDS[n].double or dtype != torch.float64]
+    where = torch.device(device)
     if backend == "auto":
-        return next(name for name in there if _BACKENDS[name].automatic)
-    if backend in there:
-        return backend
-    if backend in _BACKENDS:
-        reason = _BACKENDS[backend].missing(torch.device(device)) or "computes in float32 only"
+        usable = (name for name, one in _BACKENDS.items() if one.automatic)
+        return next(name for name in usable if _reason_against(name, where, dtype) is None)
+    if backend not in _BACKENDS:
+        found = f"scan backend '{backend}' is not known"
+    elif reason := _reason_against(backend, where, dtype):
         found = f"scan backend '{backend}': {reason}"
     else:
-        found = f"scan backend '{backend}' is not known"
+        return backend
+    there = [name for name in _BACKENDS if _reason_against(name, where, dtype) is None]
     raise DeviceError(f"{found}; available on {device}: {', '.join(there)}, or 'auto'")
+
+
+def _reason_against(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Return why a backend cannot compute in ``dtype`` on ``device``; None if it can."""
+    backend = _BACKENDS[name]
+    if dtype == torch.float64 and not backend.double:
+        return "computes in float32 only"
+    return backend.missing(device)
 
 
 def _check(problem: ScanProblem) -> None:
@@ -196,4 +209,5 @@ def selective_scan_2d(
     if x.is_meta:  # shapes are all that is asked for
         return torch.empty_like(x)
     chosen = chosen_backend(backend, x.device, compute)
-    return _BACKENDS[chosen].scan(problem).to(x.dtype)
+    with torch.autocast(x.device.type, enabled=False):  # the states do not stand half precision
+        return _BACKENDS[chosen].scan(problem).to(x.dtype)

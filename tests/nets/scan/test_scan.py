@@ -146,6 +146,16 @@ def test_half_precision_is_computed_in_float32() -> None:
     torch.testing.assert_close(y, full.bfloat16())
 
 
+@pytest.mark.parametrize("backend", FAST)
+def test_autocast_does_not_reach_into_the_scan(backend: str) -> None:
+    arguments, settings = make_arguments("odd and not square")
+    single = [t.float() for t in arguments]
+    expected = selective_scan_2d(*single, **settings, backend=backend)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = selective_scan_2d(*single, **settings, backend=backend)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
 def test_unknown_backend_is_refused_with_those_there() -> None:
     with pytest.raises(DeviceError, match=r"'warp' is not known; available on cpu: .*torch"):
         chosen_backend("warp")
