@@ -21,7 +21,8 @@ def info(sensors: bool, as_json: bool) -> None:
     import rasterio
     import torch
 
-    from pixelssr_geo.nets.scan import scan_backends
+    from pixelssr_geo.errors import DeviceError
+    from pixelssr_geo.nets.scan import chosen_backend, scan_backends
     from pixelssr_geo.spectra import SpectralResponse, get_sensor, list_sensors
 
     def bands_of(response: SpectralResponse) -> list[dict[str, Any]]:
@@ -34,12 +35,26 @@ def info(sensors: bool, as_json: bool) -> None:
     devices = ["cpu"] + [
         f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())
     ]
+    kinds = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+    reasons = {kind: scan_backends(kind) for kind in kinds}
+
+    def state(name: str) -> str:
+        there = [kind for kind in kinds if reasons[kind][name] is None]
+        return f"available on {' and '.join(there)}" if there else str(reasons[kinds[-1]][name])
+
+    def taken(kind: str) -> str:
+        try:
+            return chosen_backend(device=kind)
+        except DeviceError as error:  # one is named in the environment that is not there
+            return f"none: {error}"
+
     packages = ("pixelssr-geo", "torch", "rasterio", "xarray", "dask", "zarr", "geopandas")
     about: dict[str, Any] = {
         "versions": {name: version(name) for name in packages}
         | {"python": platform.python_version(), "gdal": rasterio.__gdal_version__},
         "devices": devices,
-        "scan_backends": {name: reason or "available" for name, reason in scan_backends().items()},
+        "scan_backends": {name: state(name) for name in reasons["cpu"]},
+        "scan_backend": {kind: taken(kind) for kind in kinds},
         "sensors": {sensor.name: bands_of(get_sensor(sensor.name)) for sensor in list_sensors()},
     }
     if as_json:
@@ -47,8 +62,10 @@ def info(sensors: bool, as_json: bool) -> None:
         return
     click.echo("versions   " + ", ".join(f"{k} {v}" for k, v in about["versions"].items()))
     click.echo("devices    " + ", ".join(devices))
-    for name, state in about["scan_backends"].items():
-        click.echo(f"scan       {name}: {state}")
+    for name, there in about["scan_backends"].items():
+        click.echo(f"scan       {name}: {there}")
+    for kind, name in about["scan_backend"].items():
+        click.echo(f"scan       on {kind}: {name}")
     for name, bands in about["sensors"].items():
         click.echo(f"sensor     {name}: {len(bands)} bands")
         for band in bands if sensors else ():

@@ -56,7 +56,7 @@ from pixelssr_geo.cli.options import (
     "--overlap", type=int, default=32, show_default=True, help="Overlap of tiles, pixels."
 )
 @click.option(
-    "--batch-size", type=int, default=1, show_default=True, help="Tiles in a forward pass."
+    "--batch-size", type=int, metavar="N", help="Tiles in a forward pass [default: 1, on CUDA 16]."
 )
 @click.option(
     "--precision",

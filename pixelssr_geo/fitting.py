@@ -189,7 +189,7 @@ class FittedModel:
                 tiles,
                 self.reader.window,
                 channels=len(self.channels),
-                batch_size=self.settings.batch_size,
+                batch_size=self.settings.batch_size or (1 if self.device.type == "cpu" else 16),
                 pool=pool,
             )
 

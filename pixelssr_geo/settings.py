@@ -71,8 +71,8 @@ class Settings(BaseModel):
     """Rows and columns of a tile that a network sees."""
     overlap: int = Field(default=32, ge=0)
     """Pixels that neighbouring tiles share."""
-    batch_size: int = Field(default=1, ge=1)
-    """Tiles in one forward pass."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Tiles in one forward pass; by default 1 on a CPU and 16 on a CUDA device."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``."""
     precision: Literal["float32", "tf32"] = "float32"

@@ -170,6 +170,16 @@ def test_every_unclear_place_of_the_paper_has_a_setting_that_exists():
     assert {name for name in readings - aside if f"`{name}`" not in text} == set()
 
 
+def test_the_table_of_networks_is_what_the_command_prints():
+    results = ROOT / "tests" / "benchmarks" / "results" / "tiles.csv"
+    ran = subprocess.run(
+        [sys.executable, ROOT / "tests" / "benchmarks" / "tile_speed.py", "--table", results],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    text = (PAGES / "benchmarks.md").read_text()
+    assert f"<!-- tiles -->\n{ran.stdout.strip()}\n<!-- end -->" in text
+
+
 def test_the_sizes_of_the_ablations_are_what_the_command_prints():
     ran = subprocess.run(
         [sys.executable, ROOT / "tests" / "benchmarks" / "ablation_costs.py"],

@@ -1,5 +1,6 @@
 """Time, memory and work of whole networks on a CPU, beside MST++ and beside what the CPU could do.
 
+    python tests/benchmarks/tile_speed.py --table results.csv
     python tests/benchmarks/tile_speed.py [--quick] [--nets dypro-mamba] [--sizes 3:31 4:60]
         [--backends torch] [--repeat 5] [--batch 1] [--workers N] [--out results.csv]
 
@@ -23,14 +24,14 @@ shares           of a forward pass, by process time within the layers of each ki
                  norms, activations and sums
 """
 
-import os
+from pixelssr_geo.process import prepare_process
 
-# Threads that wait for each other must not spin: they would take the time of those that work.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+prepare_process()  # as the command line does, before torch is imported
 
 import argparse
 import csv
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -440,6 +441,28 @@ def print_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
     print()
 
 
+def print_markdown(path: Path) -> None:
+    """Print the rows of a CSV file as the tables of the documentation."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    about = rows[0]
+    print(
+        f"{about['cpu']}, torch {about['torch']}, {about['workers']} workers; one thread: "
+        f"{float(about['gflops']):.0f} GFLOP/s, copy {float(about['gbytes']):.0f} GB/s.\n"
+    )
+    for columns in TABLES:
+        headings = ["network", *(HEADINGS[name][0] for name in columns)]
+        print("| " + " | ".join(headings) + " |")
+        print("|---" * len(headings) + "|")
+        for row in rows:
+            cells = [
+                format(float(row[name]), HEADINGS[name][1]).strip() if row[name] else ""
+                for name in columns
+            ]
+            print("| " + " | ".join([label(row), *cells]) + " |")
+        print()
+
+
 def append_rows(path: Path, rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> None:
     """Append the rows to a CSV file, with what is true of the run in every one."""
     fields = [*about, "net", "backend", "bands", "channels", "batch", "side", "parameters"]
@@ -488,6 +511,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="first size, two rounds: a minute or two"
     )
+    parser.add_argument("--table", type=Path, help="only print a CSV file as Markdown")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)  # the subprocess of `memory`
     return parser
 
@@ -497,6 +521,9 @@ def main() -> None:
     options = make_parser().parse_args()
     if options.memory_of:
         print_memory(Case(**json.loads(options.memory_of)))
+        return
+    if options.table:
+        print_markdown(options.table)
         return
     torch.set_num_threads(1)
     repeat = 2 if options.quick else options.repeat

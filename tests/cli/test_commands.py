@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pixelssr_geo.cli.main import COMMANDS
+from pixelssr_geo.nets.scan import chosen_backend
 from pixelssr_geo.points import read_points, write_points
 from pixelssr_geo.scene import open_cube, open_scene
 from pixelssr_geo.testing import make_points
@@ -227,6 +228,31 @@ class TestOthers:
         assert {"versions", "devices", "scan_backends", "sensors"} <= set(told)
         assert told["versions"]["torch"] == torch.__version__
         assert len(told["sensors"]["GF-6 PMS"]) == 4
+
+    def test_info_says_of_every_scan_backend_whether_it_is_there_and_why_not(
+        self, run, monkeypatch
+    ):
+        monkeypatch.delenv("PIXELSSR_SCAN_BACKEND", raising=False)
+        told = one_object(run("info", "--json").out)
+        assert list(told["scan_backends"]) == [
+            "mamba-ssm", "triton", "cpp", "numba", "torch", "reference",
+        ]  # fmt: skip
+        assert "available on cpu" in told["scan_backends"]["torch"]
+        if not torch.cuda.is_available():
+            assert told["scan_backends"]["mamba-ssm"] == "needs a CUDA device"
+        assert told["scan_backend"]["cpu"] == chosen_backend()
+        monkeypatch.setenv("PIXELSSR_SCAN_BACKEND", "warp")
+        assert "scan       on cpu: none: scan backend 'warp' is not known" in run("info").out
+
+    def test_a_scan_backend_that_is_not_there_is_refused_in_one_line(
+        self, run, inputs, monkeypatch
+    ):
+        monkeypatch.setenv("PIXELSSR_SCAN_BACKEND", "mamba-ssm")
+        asked = ("--method", "paper", "--steps", "1", "--device", "cpu", "-q")
+        ended = run("reconstruct", inputs.scene, "--points", inputs.points, *asked)
+        assert ended.code == 1
+        assert ended.err.count("\n") == 1
+        assert "scan backend 'mamba-ssm': needs a CUDA device" in ended.err
 
     def test_info_lists_bands_when_asked(self, run):
         assert "Blue" not in run("info").out
