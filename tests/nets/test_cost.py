@@ -7,14 +7,30 @@ from pixelssr_geo.nets import create_net, list_nets
 from pixelssr_geo.nets.cost import measure_cost
 
 NAMES = [spec.name for spec in list_nets()]
+# The rows of the table of ablations.
+ABLATIONS: list[dict[str, object]] = [
+    {"spa": False},
+    {"hf": False},
+    {"spe": False},
+    {"drpn": False},
+    {"prompt_ssm": "no-last"},
+    {"prompt_ssm": "no-attention"},
+    {"transform": "fft"},
+    {"transform": "none"},
+    {"projections": "full"},
+]
 
 
 # thop reads torch.__version__ through distutils.version, which warns on import and on use.
 @pytest.mark.filterwarnings("ignore:distutils Version classes:DeprecationWarning")
-@pytest.mark.parametrize("name", NAMES)
-def test_profiled_totals_are_thops(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*((name, {}) for name in NAMES), *(("dypro-mamba", options) for options in ABLATIONS)],
+    ids=str,
+)
+def test_profiled_totals_are_thops(name: str, options: dict[str, object]) -> None:
     thop = pytest.importorskip("thop")
-    net = create_net(name, bands=4, channels=20).eval()
+    net = create_net(name, bands=4, channels=20, **options).eval()
     cost = measure_cost(net, 32, 48)
     macs, parameters = thop.profile(net, (torch.zeros(1, 4, 32, 48),), verbose=False)
     assert cost.profiled_macs == macs
