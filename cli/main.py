@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import warnings
+from contextlib import contextmanager
 from importlib import import_module
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import rich_click as click
 from click.exceptions import Exit
 
 from pixelssr_geo.errors import PixelSSRError, PixelSSRWarning
 from pixelssr_geo.process import prepare_process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 COMMANDS = ("reconstruct", "train", "simulate", "evaluate", "points", "nets", "demo", "info")
 """Subcommands in the order of the help, each in the module of its name."""
@@ -45,10 +51,23 @@ def main(arguments: list[str] | None = None) -> None:
     0 done; 1 bad input, one line; 2 usage; 130 interrupted.
     """
     prepare_process()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _ending_is_an_interrupt():
         warnings.filterwarnings("default", category=PixelSSRWarning)
         warnings.showwarning = _show_warning
         sys.exit(_run(arguments))
+
+
+@contextmanager
+def _ending_is_an_interrupt() -> Iterator[None]:
+    """Take SIGTERM, with which batch systems end a job, for Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(arguments: list[str] | None) -> int:
@@ -59,8 +78,12 @@ def _run(arguments: list[str] | None) -> int:
         return 1
     except Exit as error:
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        _say("Interrupted: no unfinished file is left")
+    except (click.Abort, KeyboardInterrupt) as error:
+        interrupt = (
+            error.__context__ or error
+        )  # click raises its own while it handles the interrupt
+        told = getattr(interrupt, "__notes__", None) or ["no unfinished file is left"]
+        _say(f"Interrupted: {'; '.join(told)}")
         return 130
     except click.ClickException as error:
         error.show()

@@ -124,6 +124,12 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else."
 )
 
+resume_option = click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with a run that was interrupted, if there is one of the same inputs and settings.",
+)
+
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing results.")
 
 talk_options = stacked(

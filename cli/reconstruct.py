@@ -14,6 +14,7 @@ from pixelssr_geo.cli.options import (
     overwrite_option,
     point_options,
     progress_bar,
+    resume_option,
     scene_options,
     settings_options,
     talk_options,
@@ -28,7 +29,8 @@ from pixelssr_geo.cli.options import (
     "--output",
     type=click.Path(),
     metavar="OUT",
-    help="Cube to write, *.tif (COG) or *.zarr [default: <scene>_hsi.tif beside the scene].",
+    help="Cube to write: *.tif (COG), *.zarr, or *.bsq or *.img (ENVI) "
+    "[default: <scene>_hsi.tif beside the scene].",
 )
 @click.option(
     "--method",
@@ -72,7 +74,19 @@ from pixelssr_geo.cli.options import (
     show_default=True,
     help="Data type of the cube; uint16 holds reflectance in steps of 1e-4.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Compute in N processes of a local cluster instead of threads.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS|FILE",
+    help="Compute on the workers of a running Dask scheduler.",
+)
 @click.option("--quicklook", type=click.Path(), metavar="PNG", help="Picture of the cube.")
+@resume_option
 @overwrite_option
 @json_option
 @talk_options
@@ -88,7 +102,10 @@ def reconstruct(
     crs: str | None,
     config: str | None,
     dtype: str,
+    workers: int | None,
+    scheduler: str | None,
     quicklook: str | None,
+    resume: bool,
     overwrite: bool,
     as_json: bool,
     quiet: bool,
@@ -123,6 +140,9 @@ def reconstruct(
             settings,
             dtype=cast("CubeDtype", dtype),
             overwrite=overwrite,
+            resume=resume,
+            workers=workers,
+            scheduler=scheduler,
             progress=progress,
         )
     if quicklook:

@@ -69,6 +69,14 @@ class OutputError(PixelSSRError, OSError):
     """The result cannot be written where it was asked for."""
 
 
+class ResumeError(PixelSSRError, RuntimeError):
+    """An unfinished run cannot be continued by this one."""
+
+
+class ClusterError(PixelSSRError, RuntimeError):
+    """A Dask cluster cannot be reached, or not used for what was asked."""
+
+
 class MissingDependencyError(PixelSSRError, ImportError):
     """An optional library is needed and not installed."""
 

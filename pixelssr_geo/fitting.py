@@ -6,9 +6,9 @@ import hashlib
 import logging
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -59,6 +59,12 @@ log = logging.getLogger(__name__)
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with the name of a stage, how much of it is done, and how much there is; stages that run
 side by side call from threads of their own."""
+
+NETWORK = "dypro-mamba"
+"""Network that is trained, by its registered name."""
+
+NETWORK_METHODS = ("product", "dypro", "paper")
+"""Methods in which it may take part."""
 
 GATE_POINTS = 50
 """Labels from which the product tries a scene-trained correction."""
@@ -117,6 +123,25 @@ class SceneReader:
         return padded, np.pad(valid, margins, constant_values=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """How far re-simulated bands are from the scene, over some pixels."""
+
+    squares: float
+    """Sum of squared differences, reflectance."""
+    values: int
+    """Differences in it: pixels with data times bands."""
+
+
+def total_rmse(misfits: Iterable[Misfit]) -> float:
+    """Root mean square over all, NaN without any value."""
+    squares = values = 0.0
+    for misfit in misfits:
+        squares += misfit.squares
+        values += misfit.values
+    return float(np.sqrt(squares / values)) if values else float("nan")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedModel:
     """All that turns windows of one scene into blocks of its cube."""
@@ -154,10 +179,14 @@ class FittedModel:
     def network(self) -> str | None:
         """Name of the network that takes part in the cube, or None."""
         used = self.correction is not None or self.pixel_model is not None
-        return "dypro-mamba" if used else None
+        return NETWORK if used else None
 
     def block(
-        self, plan: TilePlan, window: Window, pool: Executor | None = None
+        self,
+        plan: TilePlan,
+        window: Window,
+        pool: Executor | None = None,
+        stop: threading.Event | None = None,
     ) -> NDArray[np.float32]:
         """One block of the cube, ``(channel, y, x)``, NaN where the scene has no data.
 
@@ -167,22 +196,38 @@ class FittedModel:
             The lattice of tiles and one of its blocks.
         pool
             Threads for the network's tiles; None runs them one after the other.
+        stop
+            Looked at before every forward pass; when set, the block is given up.
         """
         scene = self.reader.window(window)
         if self.estimator is None:
-            return self._blended(plan, window, self._pixel_tiles, pool)
+            return self._blended(plan, window, self._pixel_tiles, pool, stop)
         cube = self.estimator.mean(scene)
         if self.correction is not None and self.gate is not None:
-            cube += self.gate.value * self._blended(plan, window, self._correction_tiles, pool)
+            found = self._blended(plan, window, self._correction_tiles, pool, stop)
+            cube += self.gate.value * found
             cube = self.projection.on_cube(cube, scene)
         return cube
 
+    def misfit(self, cube: NDArray[np.float32], window: Window) -> Misfit:
+        """How far a block of the cube, seen through the bands, is from the scene."""
+        scene = self.reader.window(window)
+        response = self.projection.response.astype("f4")
+        difference = np.einsum("bc,cyx->byx", response, cube, optimize=True) - scene
+        known = difference[np.isfinite(difference)].astype("f8")
+        return Misfit(float((known**2).sum()), known.size)
+
     def _blended(
-        self, plan: TilePlan, window: Window, tiles: TileFunction, pool: Executor | None
+        self,
+        plan: TilePlan,
+        window: Window,
+        tiles: TileFunction,
+        pool: Executor | None,
+        stop: threading.Event | None,
     ) -> NDArray[np.float32]:
         from pixelssr_geo.nets.precision import products_in
 
-        with products_in(self.settings.precision):
+        with products_in(self.settings.precision, self.device):
             return blend_block(
                 plan,
                 window,
@@ -191,6 +236,7 @@ class FittedModel:
                 channels=len(self.channels),
                 batch_size=self.settings.batch_size or (1 if self.device.type == "cpu" else 16),
                 pool=pool,
+                stop=stop,
             )
 
     def _pixel_tiles(
@@ -215,6 +261,7 @@ def fit(
     settings: Settings,
     *,
     response: SpectralResponse | None = None,
+    kept: Path | None = None,
     progress: Progress | None = None,
 ) -> FittedModel:
     """Fit what the settings ask for on a scene and its points.
@@ -232,6 +279,9 @@ def fit(
         What to do.
     response
         Spectral response of the scene's bands; by default what the scene says.
+    kept
+        Where a trained network is kept, ``*.safetensors``: read if the file is there, else written.
+        For a run that goes on; everything else is fitted again, to the same result.
     progress
         Called as stages advance.
 
@@ -240,8 +290,16 @@ def fit(
     PixelSSRError
         If scene, points and settings cannot be brought together; the message says how to cure it.
     """
+    from pixelssr_geo.nets.precision import products_in
+    from pixelssr_geo.nets.registry import net_config
+    from pixelssr_geo.nets.scan import chosen_backend
+
     tell = progress or _silent
     device = resolve_device(settings.device)
+    if settings.method in NETWORK_METHODS:
+        net_config(NETWORK, settings.net_options)
+    if may_use_network(settings, points):
+        chosen_backend(settings.net_options.get("scan_backend", "auto"), device)
     scene = _ordered(scene)
     if response is None:
         response = scene_response(scene)
@@ -261,7 +319,7 @@ def fit(
     statistics = scene_statistics(reader, tell)
     _check_size(statistics)
     notes += _label_notes(settings, labels)
-    context = _Context(settings, channels, matrix, reader, labels, statistics, device, tell)
+    context = _Context(settings, channels, matrix, reader, labels, statistics, device, tell, kept)
     base = FittedModel(
         settings=settings,
         channels=channels,
@@ -278,9 +336,16 @@ def fit(
         weights_hash=None,
         notes=tuple(notes),
     )
-    if settings.method == "paper":
-        return _with_pixel_model(base, context, tuple(response.centres_nm[used]))
-    return _with_estimator(base, context)
+    with products_in(settings.precision, device):
+        if settings.method == "paper":
+            return _with_pixel_model(base, context, tuple(response.centres_nm[used]))
+        return _with_estimator(base, context)
+
+
+def may_use_network(settings: Settings, points: PointSpectra | None) -> bool:
+    """Return whether a network may take part in a run."""
+    enough = points is not None and len(points) >= GATE_POINTS
+    return settings.method in ("dypro", "paper") or (settings.method == "product" and enough)
 
 
 def train(
@@ -320,17 +385,18 @@ def train(
     from pixelssr_geo.training.pixel import save_pixel_model
     from pixelssr_geo.writers import check_output
 
-    if taken := sorted({"method", "weights"} & options.keys()):
+    taken = [f"method '{options['method']}'"] if options.get("method", "paper") != "paper" else []
+    if taken := [*taken, *({"weights"} & options.keys())]:
         raise SettingsError(
             f"train was given {', '.join(taken)}, it trains the paper's network from nothing: leave "
             "that out, or call reconstruct to use weights"
         )
     check_output(path, overwrite=True)
-    settings = Settings.of(**options, method="paper")
+    settings = Settings.of(**{**options, "method": "paper"})
     model = fit(scene, points, settings, response=response, progress=progress)
     assert model.pixel_model is not None
     mode = "pixel" if model.paired is not None and len(model.paired.labels) else "unsupervised"
-    save_pixel_model(path, model.pixel_model, net="dypro-mamba", mode=mode)
+    save_pixel_model(path, model.pixel_model, net=NETWORK, mode=mode)
     return model.cross_validation
 
 
@@ -416,6 +482,7 @@ class _Context:
     statistics: SceneStatistics
     device: torch.device
     progress: Progress
+    kept: Path | None
 
     @property
     def count(self) -> int:
@@ -458,7 +525,13 @@ def _with_correction(
     base: FittedModel, context: _Context, library: LibraryPrior, estimator: Estimator
 ) -> FittedModel:
     """Add a network trained on the scene; the product's must pass the gate first."""
-    from pixelssr_geo.training.correction import CorrectionPlan, correction_at, train_correction
+    from pixelssr_geo.training.correction import (
+        CorrectionPlan,
+        correction_at,
+        load_correction,
+        save_correction,
+        train_correction,
+    )
     from pixelssr_geo.training.loop import side_by_side
 
     labels, settings = context.labels, context.settings
@@ -466,6 +539,18 @@ def _with_correction(
     plan = CorrectionPlan(seed=settings.seed, net_options=settings.net_options)
     if settings.steps is not None:
         plan = replace(plan, steps=settings.steps)
+    if context.kept is not None and context.kept.exists():
+        correction, about = load_correction(
+            context.kept, estimator, labels, plan, device=context.device
+        )
+        gate = Gate(**about["gate"])
+        return replace(
+            base,
+            correction=correction,
+            gate=gate,
+            cross_validation=CrossValidation(**about["cross_validation"]),
+            notes=(*base.notes, str(gate)),
+        )
     folds = spatial_folds(labels.rows, labels.cols, folds=settings.folds, seed=settings.seed)
     errors, found = np.empty_like(labels.spectra), np.zeros_like(labels.spectra)
     stop = threading.Event()
@@ -505,38 +590,51 @@ def _with_correction(
         cross_validation=_validation(labels, errors - gate.value * found),
         notes=(*base.notes, str(gate)),
     )
-    if not gate.value:
-        return fitted
-    correction, _ = train_correction(
-        estimator,
-        labels,
-        context.reader,
-        plan,
-        device=context.device,
-        progress=_stage(context.progress, "training on all points"),
-    )
-    return replace(fitted, correction=correction)
+    if gate.value:
+        correction, _ = train_correction(
+            estimator,
+            labels,
+            context.reader,
+            plan,
+            device=context.device,
+            progress=_stage(context.progress, "training on all points"),
+        )
+        fitted = replace(fitted, correction=correction)
+    if context.kept is not None:
+        assert fitted.cross_validation is not None
+        about = {"gate": asdict(gate), "cross_validation": asdict(fitted.cross_validation)}
+        save_correction(context.kept, fitted.correction, about)
+    return fitted
 
 
 def _with_pixel_model(
     base: FittedModel, context: _Context, band_centres: tuple[float, ...]
 ) -> FittedModel:
     """Train or load the paper's network."""
-    from pixelssr_geo.training.pixel import load_pixel_model
+    from pixelssr_geo.training.pixel import load_pixel_model, save_pixel_model
 
-    settings, labels = context.settings, context.labels
+    settings, labels, kept = context.settings, context.labels, context.kept
     if settings.weights is not None:
-        model = load_pixel_model(settings.weights, device=context.device)
+        backend = settings.net_options.get("scan_backend", "auto")
+        model, _ = load_pixel_model(settings.weights, device=context.device, scan_backend=backend)
         _check_weights(settings.weights, model, band_centres, context.channels)
         model = replace(model, seed=settings.seed)
         digest = hashlib.sha256(Path(settings.weights).read_bytes()).hexdigest()[:16]
         return replace(base, pixel_model=model, weights_hash=digest)
+    if kept is not None and kept.exists():
+        model, about = load_pixel_model(kept, device=context.device)
+        found = about.get("cross_validation")
+        validation = CrossValidation(**found) if found else None
+        return replace(base, pixel_model=model, cross_validation=validation)
     fitted = _train_pixel_model(context, band_centres)
     validation = (
         _validation(labels.take(fitted.held), fitted.held_errors)
         if labels is not None and len(fitted.held)
         else None
     )
+    if kept is not None:
+        known = {"cross_validation": asdict(validation) if validation else None}
+        save_pixel_model(kept, fitted.model, net=NETWORK, mode="pixel", **known)
     return replace(base, pixel_model=fitted.model, cross_validation=validation)
 
 

@@ -16,9 +16,10 @@ def prepare_process() -> None:
 
     * Threads that wait for others give their core away: on a busy machine spinning costs several
       times the work itself (measured: 5.8 s instead of 1.0 s a training step).
-    * A tile's arrays are a few megabytes each. By default glibc gives such memory back to the system
-      at once and asks for it again, page by page (measured: 15,000 page faults, a tenth of the time
-      of a forward pass). Other C libraries are left alone.
+    * A network's arrays are a few megabytes each. By default glibc gives such memory back to the
+      system at once and asks for it again, page by page (measured in the main thread, where
+      networks train: 15,000 page faults a forward pass; other threads have hardly any). Other C
+      libraries are left alone.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when OpenMP is loaded
     if platform.libc_ver()[0] == "glibc":

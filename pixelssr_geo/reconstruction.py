@@ -11,36 +11,47 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from pixelssr_geo.errors import OutputError
-from pixelssr_geo.fitting import FittedModel, Progress, fit, resolve_channels
-from pixelssr_geo.scene import open_cube, pixel_grid
+from pixelssr_geo.errors import OutputError, SettingsError
+from pixelssr_geo.fitting import (
+    FittedModel,
+    Misfit,
+    Progress,
+    fit,
+    may_use_network,
+    resolve_channels,
+    resolve_device,
+    total_rmse,
+)
+from pixelssr_geo.identity import run_identity
+from pixelssr_geo.process import prepare_process
+from pixelssr_geo.scene import open_cube, pixel_grid, scene_response
 from pixelssr_geo.settings import Settings
+from pixelssr_geo.tiling.ledger import Ledger
 from pixelssr_geo.tiling.mosaic import lazy_mosaic, map_blocks
 from pixelssr_geo.tiling.plan import TilePlan, Window, plan_tiles
 from pixelssr_geo.writers import (
     CubeTemplate,
+    check_envi_grid,
     check_output,
     create_store,
     disk_needed,
-    new_output,
+    staged_output,
     write_cog,
+    write_envi,
     write_region,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Executor
 
     import xarray as xr
-    from numpy.typing import NDArray
 
     from pixelssr_geo.points import PointSpectra
     from pixelssr_geo.spectra import ChannelGrid, SpectralResponse
@@ -52,8 +63,16 @@ CHUNK = 256
 BLOCK = 512
 """Rows and columns of a block: whole chunks, one task."""
 
-SUFFIXES = (".tif", ".tiff", ".zarr")
-"""Endings of a result: Cloud-Optimized GeoTIFF or Zarr."""
+Format = Literal["cog", "zarr", "envi"]
+
+FORMATS: dict[str, Format] = {
+    ".tif": "cog",
+    ".tiff": "cog",
+    ".zarr": "zarr",
+    ".bsq": "envi",
+    ".img": "envi",
+}
+"""Format of a result by the ending of its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +206,20 @@ def reconstruct_to_file(
     response: SpectralResponse | None = None,
     dtype: CubeDtype = "float32",
     overwrite: bool = False,
+    resume: bool = False,
     threads: int | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> tuple[FittedModel, Summary]:
-    """Reconstruct a scene into a Cloud-Optimized GeoTIFF or, for ``*.zarr``, a Zarr store.
+    """Reconstruct a scene into a Cloud-Optimized GeoTIFF, a Zarr store or an ENVI file.
+
+    The ending of the output's name decides: ``.tif``; ``.zarr``; ``.bsq`` or ``.img``.
 
     Blocks are computed on threads and written to a store as they are done; the file appears under
-    its name when it is complete, and on failure nothing is left.
+    its name when it is complete, and on failure nothing is left. What an interrupt or a crash
+    leaves, in ``.<name>.part`` beside the output, a run with ``resume`` goes on from, to the same
+    bytes as an uninterrupted one.
 
     Parameters
     ----------
@@ -204,9 +230,16 @@ def reconstruct_to_file(
     dtype
         ``float32``, or ``uint16`` in steps of 1e-4.
     overwrite
-        Replace an existing result.
+        Replace an existing result, or what is left of an unfinished run.
+    resume
+        Go on with an unfinished run of the same inputs and settings, if there is one.
     threads
         Blocks, and a network's tiles, computed at a time; by default one per core.
+    workers
+        Processes of a local cluster to compute blocks in, instead of threads.
+    scheduler
+        Address or file of a running Dask scheduler, whose workers compute the blocks; they must see
+        the scene and the output's folder under the same paths.
     progress
         Called with stage, done, total.
 
@@ -216,44 +249,67 @@ def reconstruct_to_file(
         If the inputs do not fit together or the output cannot be written.
     """
     started = time.perf_counter()
+    if workers is not None and scheduler is not None:
+        raise SettingsError(
+            "workers and a scheduler were given, one of them is expected: a scheduler has its own "
+            "workers"
+        )
     output = Path(output)
     check_output(output, overwrite=overwrite)
     _check_name(output, scene, points)
-    as_zarr = output.suffix == ".zarr"
-    _check_disk(output, scene, resolve_channels(settings, points), dtype, as_zarr)
+    format = FORMATS[output.suffix.lower()]
+    _check_place(output, scene, resolve_channels(settings, points), dtype, format)
     tell = progress or (lambda *_: None)
-    model = fit(scene, points, settings, response=response, progress=progress)
-    fitted = time.perf_counter()
-    plan, template = _plan(model), _template(scene, points, model)
-    residual = _Residual(model)
-    with new_output(output, overwrite=overwrite) as temporary:
+    response = scene_response(scene) if response is None else response
+    identity = run_identity(
+        scene,
+        points,
+        response,
+        settings,
+        format=f"{output.suffix} {dtype}",
+        computes=_computes_on(settings, points),
+    )
+    with (
+        staged_output(output, overwrite=overwrite, resume=resume) as staging,
+        Ledger(staging.folder / "blocks.jsonl", identity) as ledger,
+    ):
+        staging.keep = bool(ledger.done)
+        trained = staging.folder / "trained.safetensors"
+        model = fit(scene, points, settings, response=response, kept=trained, progress=progress)
+        staging.keep |= trained.exists()
+        fitted = time.perf_counter()
+        plan, template = _plan(model), _template(scene, points, model)
         # Every format goes through the store, which threads and processes can write side by side.
-        store = temporary if as_zarr else temporary.with_name("staging.zarr")
-        create_store(store, template, chunk=CHUNK, dtype=dtype if as_zarr else "float32")
-        done = 0
+        store = staging.folder / (output.name if format == "zarr" else "staging.zarr")
+        if not ledger.done:
+            shutil.rmtree(store, ignore_errors=True)
+            create_store(
+                store, template, chunk=CHUNK, dtype=dtype if format == "zarr" else "float32"
+            )
+        left = [window for window in plan.blocks if window not in ledger.done]
 
-        def compute(window: Window) -> None:
-            values = model.block(plan, window, pool)
-            residual.add(values, window)
-            write_region(store, values, window.row, window.col)
+        def note(window: Window, misfit: Misfit) -> None:
+            ledger.add(window, squares=misfit.squares, values=misfit.values)
+            staging.keep = True
+            tell("reconstructing", len(ledger.done), len(plan.blocks))
 
-        def count(_: Window) -> None:
-            nonlocal done
-            done += 1
-            tell("reconstructing", done, len(plan.blocks))
-
-        tell("reconstructing", 0, len(plan.blocks))
-        with _tile_pool(model, threads) as pool:
-            map_blocks(plan, compute, workers=_threads(threads, plan, model), on_done=count)
+        tell("reconstructing", len(ledger.done), len(plan.blocks))
+        work = BlockWork(model, plan, store.absolute())
+        if workers is None and scheduler is None:
+            _run_on_threads(work, left, note, threads=threads)
+        else:
+            _run_on_cluster(work, left, note, workers=workers, scheduler=scheduler)
         computed = time.perf_counter()
-        if not as_zarr:
-            cube = template.to_dataarray(open_cube(store).data)
-            write_cog(
-                cube,
-                temporary,
+        if format != "zarr":
+            write = write_envi if format == "envi" else write_cog
+            write(
+                template.to_dataarray(open_cube(store).data),
+                staging.folder / output.name,
                 dtype=dtype,
+                overwrite=True,
                 progress=lambda now, total: tell("writing", now, total),
             )
+        misfits = [Misfit(**ledger.done[window]) for window in plan.blocks]
     ended = time.perf_counter()
     seconds = {
         "fit": fitted - started,
@@ -261,31 +317,99 @@ def reconstruct_to_file(
         "write": ended - computed,
         "total": ended - started,
     }
-    return model, _summary(output, plan, model, residual, seconds)
+    return model, _summary(output, plan, model, total_rmse(misfits), seconds)
 
 
-@dataclass(slots=True, eq=False)
-class _Residual:
-    """Sum of squares of re-simulated minus measured bands, over all blocks."""
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockWork:
+    """Computes a block of the cube and writes it to the store; can be sent to another process."""
 
     model: FittedModel
-    total: float = 0.0
-    count: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    """The fitted model, scene included."""
+    plan: TilePlan
+    """Where tiles and blocks lie."""
+    store: Path
+    """Zarr store that :func:`~pixelssr_geo.writers.create_store` made."""
 
-    def add(self, cube: NDArray[np.float32], window: Window) -> None:
-        scene = self.model.reader.window(window)
-        response = self.model.projection.response.astype("f4")
-        difference = np.einsum("bc,cyx->byx", response, cube, optimize=True) - scene
-        known = np.isfinite(difference)
-        total = float((difference[known].astype("f8") ** 2).sum())
-        with self._lock:
-            self.total += total
-            self.count += int(known.sum())
+    def __call__(
+        self,
+        window: Window,
+        pool: Executor | None = None,
+        stop: threading.Event | None = None,
+    ) -> Misfit:
+        """Compute and write one block; return how far it is from the scene."""
+        values = self.model.block(self.plan, window, pool, stop)
+        write_region(self.store, values, window.row, window.col)
+        return self.model.misfit(values, window)
 
-    @property
-    def rmse(self) -> float:
-        return float(np.sqrt(self.total / self.count)) if self.count else float("nan")
+
+def _run_on_threads(
+    work: BlockWork,
+    blocks: list[Window],
+    note: Callable[[Window, Misfit], None],
+    *,
+    threads: int | None,
+) -> None:
+    """Run the blocks on threads; ``note`` is called in this thread for each that is done."""
+    found: dict[Window, Misfit] = {}
+    stop = threading.Event()
+
+    with _tile_pool(work.model, threads) as pool:
+
+        def compute(window: Window) -> None:
+            found[window] = work(window, pool, stop)
+
+        map_blocks(
+            work.plan,
+            compute,
+            workers=_threads(threads, len(blocks), work.model),
+            on_done=lambda window: note(window, found.pop(window)),
+            blocks=blocks,
+            stop=stop,
+        )
+
+
+def _run_on_cluster(
+    work: BlockWork,
+    blocks: list[Window],
+    note: Callable[[Window, Misfit], None],
+    *,
+    workers: int | None,
+    scheduler: str | None,
+) -> None:
+    """Run the blocks on a cluster's workers; ``note`` is called here for each that is done."""
+    from pixelssr_geo.tiling.cluster import cluster_client, map_blocks_on
+
+    # Workers that somebody else started say which of them have a GPU.
+    offered = work.model.device.type == "cuda" and scheduler is not None
+    with cluster_client(workers=workers, scheduler=scheduler) as client:
+        map_blocks_on(
+            client,
+            blocks,
+            partial(_ready, work),
+            on_done=note,
+            resources={"GPU": 1} if offered else None,
+        )
+
+
+def _ready(work: BlockWork) -> BlockWork:
+    """Make a worker's process ready for the work that it was sent."""
+    prepare_process()
+    if work.model.network is not None and work.model.device.type == "cpu":
+        import torch
+
+        torch.set_num_threads(1)  # as on threads: the same bits, and no waiting for each other
+    return work
+
+
+def _computes_on(settings: Settings, points: PointSpectra | None) -> str:
+    """Return what a network's bits depend on: device and scan backend; for no network, the CPU."""
+    if not may_use_network(settings, points):
+        return "cpu"
+    from pixelssr_geo.nets.scan import chosen_backend
+
+    device = resolve_device(settings.device)
+    return f"{device.type}, scan {chosen_backend(settings.net_options.get('scan_backend', 'auto'), device)}"
 
 
 def _plan(model: FittedModel) -> TilePlan:
@@ -318,9 +442,9 @@ def _template(scene: xr.DataArray, points: PointSpectra | None, model: FittedMod
 
 
 def _check_name(output: Path, scene: xr.DataArray, points: PointSpectra | None) -> None:
-    if output.suffix.lower() not in SUFFIXES:
+    if output.suffix.lower() not in FORMATS:
         raise OutputError(
-            f"'{output}' ends with '{output.suffix}', a cube is one of {', '.join(SUFFIXES)}: "
+            f"'{output}' ends with '{output.suffix}', a cube is one of {', '.join(FORMATS)}: "
             "give such a name"
         )
     inputs = [str(scene.attrs.get("source", "")), points.source if points is not None else ""]
@@ -330,13 +454,15 @@ def _check_name(output: Path, scene: xr.DataArray, points: PointSpectra | None) 
         )
 
 
-def _check_disk(
-    output: Path, scene: xr.DataArray, channels: ChannelGrid, dtype: CubeDtype, as_zarr: bool
+def _check_place(
+    output: Path, scene: xr.DataArray, channels: ChannelGrid, dtype: CubeDtype, format: Format
 ) -> None:
-    shape = (scene.sizes["y"], scene.sizes["x"])
+    grid = pixel_grid(scene)
     widths = (tuple(channels.centres_nm), tuple(channels.fwhm_nm))
-    template = CubeTemplate(shape, *widths, None, (1, 0, 0, 0, -1, 0))
-    needed = disk_needed(template, dtype, "zarr" if as_zarr else "cog")
+    template = CubeTemplate(grid.shape, *widths, grid.crs_wkt, grid.transform)
+    if format == "envi":
+        check_envi_grid(template)
+    needed = disk_needed(template, dtype, format)
     free = shutil.disk_usage(output.parent).free
     if needed > free:
         raise OutputError(
@@ -345,10 +471,10 @@ def _check_disk(
         )
 
 
-def _threads(asked: int | None, plan: TilePlan, model: FittedModel) -> int:
+def _threads(asked: int | None, blocks: int, model: FittedModel) -> int:
     # On a GPU the forwards queue up anyway, and two blocks are enough to hide reading and writing.
     most = asked or (2 if model.device.type == "cuda" else os.cpu_count() or 1)
-    return max(1, min(most, len(plan.blocks)))
+    return max(1, min(most, blocks))
 
 
 @contextmanager
@@ -374,7 +500,7 @@ def _summary(
     output: Path,
     plan: TilePlan,
     model: FittedModel,
-    residual: _Residual,
+    residual: float,
     seconds: dict[str, float],
 ) -> Summary:
     import resource  # POSIX only, so not at import
@@ -389,7 +515,7 @@ def _summary(
         points_dropped=tuple(asdict(point) for point in paired.dropped) if paired else (),
         points_suspicious=paired.suspicious if paired else (),
         cross_validation=asdict(validation) if validation else None,
-        msi_residual_rmse=residual.rmse,
+        msi_residual_rmse=residual,
         method=model.settings.method,
         gate=model.gate.value if model.gate else None,
         net=model.network,
@@ -415,4 +541,6 @@ def _scan_backend(model: FittedModel) -> str | None:
         return None
     from pixelssr_geo.nets.scan import chosen_backend
 
+    if "scan_backend" not in net.options:
+        return None
     return chosen_backend(net.options["scan_backend"], model.device)

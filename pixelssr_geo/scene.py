@@ -100,7 +100,7 @@ def read_raster_info(path: str | Path) -> RasterInfo:
         if not stated and factor:
             scales, stated = [1 / factor] * len(indexes), True
         centres, widths = _spectral_tags(dataset, indexes)
-        crs = dataset.crs.to_wkt() if dataset.crs else None
+        crs = _stated_crs(dataset)
         affine = dataset.transform
         if affine == rasterio.Affine.identity():
             affine = rasterio.Affine(1, 0, 0, 0, -1, dataset.height)
@@ -361,6 +361,14 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def _stated_crs(dataset: Any) -> str | None:
+    wkt: str | None = dataset.crs.to_wkt() if dataset.crs else None
+    # What GDAL makes of an ENVI header that gives a grid without a reference system.
+    if wkt is not None and dataset.driver == "ENVI" and wkt.startswith('LOCAL_CS["Arbitrary"'):
+        return None
+    return wkt
+
+
 def _number(text: str | None) -> float | None:
     try:
         return float(text) if text else None
@@ -388,18 +396,20 @@ def _spectral_tags(
         imagery = dataset.tags(index, ns="IMAGERY")
         default = dataset.tags(index)
         unit = default.get("wavelength_units", "")
-        centre = _number(imagery.get("CENTRAL_WAVELENGTH_UM"))
-        width = _number(imagery.get("FWHM_UM"))
-        centre = centre * 1000 if centre else None
-        width = width * 1000 if width else None
+        centre = width = None
+        # Before the IMAGERY domain, into which GDAL rounds a header's lists to whole nanometres.
+        if listed and len(listed) == dataset.count:
+            centre = _to_nm(listed[index - 1], envi_unit)
+        if listed_widths and len(listed_widths) == dataset.count:
+            width = _to_nm(listed_widths[index - 1], envi_unit or "nm")
+        if centre is None and (value := _number(imagery.get("CENTRAL_WAVELENGTH_UM"))):
+            centre = value * 1000
+        if width is None and (value := _number(imagery.get("FWHM_UM"))):
+            width = value * 1000
         if centre is None and (value := _number(default.get("wavelength"))):
             centre = _to_nm(value, unit)
         if width is None and (value := _number(default.get("fwhm"))):
             width = _to_nm(value, unit or ("nm" if value >= 1 else "um"))
-        if centre is None and listed and len(listed) == dataset.count:
-            centre = _to_nm(listed[index - 1], envi_unit)
-        if width is None and listed_widths and len(listed_widths) == dataset.count:
-            width = _to_nm(listed_widths[index - 1], envi_unit or "nm")
         if centre is None:
             centre = _described_wavelength(dataset.descriptions[index - 1])
         centres.append(centre)
@@ -453,7 +463,7 @@ def _lazy_raster(
     read: Callable[..., NDArray[np.float32]] = _read_chunk
     data = da.map_blocks(  # type: ignore[no-untyped-call]
         read,
-        info.path,
+        _everywhere(info.path),
         info.indexes,
         scales,
         offsets,
@@ -464,6 +474,11 @@ def _lazy_raster(
     )
     grid = PixelGrid(info.crs_wkt, info.transform, info.shape)
     return _georeferenced(data, grid, np.arange(1, len(info.indexes) + 1))
+
+
+def _everywhere(path: str | Path) -> str:
+    """Return the path as it is named from any working directory: tasks may run in other processes."""
+    return str(Path(path).absolute()) if Path(path).exists() else str(path)
 
 
 def _edges(size: int) -> tuple[int, ...]:
@@ -538,7 +553,7 @@ def _open_zarr(path: str | Path, kind: str) -> xr.DataArray:
     import rioxarray  # noqa: F401  (registers .rio)
 
     try:
-        dataset = xr.open_zarr(path, decode_coords="all", consolidated=False)
+        dataset = xr.open_zarr(_everywhere(path), decode_coords="all", consolidated=False)
     except (OSError, ValueError, KeyError) as error:
         raise SceneReadError(
             f"'{path}' cannot be opened as a Zarr store ({_one_line(error)}), a {kind} is needed: "

@@ -23,7 +23,7 @@ PAPER_ONLY = (
 class Settings(BaseModel):
     """Settings of a reconstruction; two runs with equal settings and inputs give equal cubes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: Method = "product"
     """``product`` (estimator, and a gated network from 50 points on), ``estimator`` (no network),
@@ -86,21 +86,26 @@ class Settings(BaseModel):
             raise ValueError(f"overlap {self.overlap} must be smaller than tile {self.tile}")
         if self.weights is not None and self.method != "paper":
             raise ValueError(f"weights need method 'paper', not '{self.method}'")
-        for name in PAPER_ONLY:
-            if (
-                self.method != "paper"
-                and getattr(self, name) != Settings.model_fields[name].default
-            ):
-                raise ValueError(f"{name} needs method 'paper', not '{self.method}'")
-        if self.net_options and self.method not in ("paper", "product", "dypro"):
-            raise ValueError(f"net_options need a network, method '{self.method}' has none")
-        if self.net_options and self.weights is not None:
-            raise ValueError("net_options do not go with weights, which bring their own")
+        if self.method != "paper":
+            self._refuse(PAPER_ONLY, f"needs method 'paper', not '{self.method}'")
+        if self.method not in ("product", "dypro", "paper"):
+            self._refuse(("net_options",), f"needs a network, method '{self.method}' has none")
+        if self.weights is not None:
+            self._refuse((*PAPER_ONLY, "steps"), "does not go with weights, which bring their own")
+            if self.net_options.keys() - {"scan_backend"}:
+                raise ValueError("net_options do not go with weights, which bring their own")
         if self.prior_parameters is not None and self.prior == "gamma-correlated":
             raise ValueError("prior_parameters do not go with prior 'gamma-correlated'")
         if any(weight < 0 for weight in self.loss_weights):
             raise ValueError(f"loss_weights {self.loss_weights} must not be negative")
         return self
+
+    def _refuse(self, names: tuple[str, ...], why: str) -> None:
+        """Raise ValueError if one of these is not at its default."""
+        for name in names:
+            field = Settings.model_fields[name]
+            if getattr(self, name) != field.get_default():
+                raise ValueError(f"{name} {why}")
 
     @staticmethod
     def of(**options: Any) -> Settings:
@@ -115,10 +120,10 @@ class Settings(BaseModel):
             return Settings(**options)
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(map(str, first["loc"])) or "settings"
-            found = "" if first["loc"] == () else f" is {first['input']!r}:"
+            name = ".".join(map(str, first["loc"]))
+            found = f"option '{name}' is {first['input']!r}: " if name else ""
             reason = first["msg"].removeprefix("Value error, ")
-            raise SettingsError(f"option '{name}'{found} {reason}; see --help") from error
+            raise SettingsError(f"{found}{reason}; see --help") from error
 
     @staticmethod
     def read(path: str | Path) -> dict[str, Any]:

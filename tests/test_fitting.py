@@ -129,10 +129,11 @@ def make_points(
 
 
 def fitted(count: int, scene: xr.DataArray | None = None, **options: Any) -> FittedModel:
+    steps = {} if "weights" in options else {"steps": 1}
     return fit(
         make_scene() if scene is None else scene,
         make_points(count) if count else None,
-        Settings.of(**{"wavelengths": SPEC, "tile": 16, "overlap": 4, "steps": 1, **options}),
+        Settings.of(**{"wavelengths": SPEC, "tile": 16, "overlap": 4, **steps, **options}),
     )
 
 
@@ -420,6 +421,35 @@ class TestWeights:
             fitted(0, method="paper", weights=str(path), wavelengths="400:1000:10")
         with pytest.raises(WeightsError, match="train weights for this sensor"):
             fitted(0, make_scene()[:3], method="paper", weights=str(path))
+
+    def test_a_scan_backend_goes_with_weights(self, tmp_path: Path) -> None:
+        path = tmp_path / "w.safetensors"
+        train(make_scene(), None, path, wavelengths=SPEC, steps=1)
+        named = {"net_options": {"scan_backend": "torch"}}
+        model = fitted(0, method="paper", weights=str(path), **named)
+        assert model.pixel_model is not None
+        assert model.pixel_model.net.options["scan_backend"] == "torch"
+
+    def test_train_takes_a_file_of_the_papers_method(self, tmp_path: Path) -> None:
+        train(make_scene(), None, tmp_path / "w.safetensors", method="paper", steps=1)
+        with pytest.raises(SettingsError, match="method 'ridge'"):
+            train(make_scene(), None, tmp_path / "v.safetensors", method="ridge")
+
+    @pytest.mark.parametrize(
+        "options", [{"widht": 3}, {"width": "40"}, {"scan_backend": "scan"}], ids=str
+    )
+    def test_options_of_the_network_are_refused_before_the_scene_is_read(
+        self, options: dict[str, object]
+    ) -> None:
+        told: list[str] = []
+        with pytest.raises((SettingsError, DeviceError), match=next(iter(options))):
+            fit(
+                make_scene(),
+                make_points(10),
+                Settings.of(method="paper", net_options=options),
+                progress=lambda stage, *_: told.append(stage),
+            )
+        assert told == []
 
     def test_weights_without_the_paper_are_refused(self) -> None:
         with pytest.raises(SettingsError, match="weights need method 'paper'"):

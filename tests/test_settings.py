@@ -59,6 +59,9 @@ def test_training_settings_belong_to_the_papers_method(option):
     [
         ({"method": "ridge", "net_options": {"width": 8}}, "method 'ridge' has none"),
         ({"method": "paper", "weights": "w", "net_options": {"width": 8}}, "bring their own"),
+        ({"method": "paper", "weights": "w", "label_ratio": 0.5}, "label_ratio does not go with"),
+        ({"method": "paper", "weights": "w", "steps": 3}, "steps does not go with"),
+        ({"method": "paper", "loss_weights": (float("nan"), 1, 1, 1)}, "finite number"),
         (
             {"method": "paper", "prior": "gamma-correlated", "prior_parameters": (1, 1)},
             "gamma-correlated",

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pixelssr_geo.errors import SettingsError, UnknownNetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from _typeshed import DataclassInstance
 
     from pixelssr_geo.nets.contract import SpectralNet
 
@@ -37,7 +39,7 @@ _SPECS: tuple[NetSpec, ...] = (
     NetSpec(
         name="dypro-mamba",
         target="pixelssr_geo.nets.dypro.net:DyProMamba",
-        paper="Pixel-SSR: pixel-level spectral super-resolution with Dynamic Prompt Mamba",
+        paper="From Image- to Pixel-level: Label-efficient Hyperspectral Image Reconstruction",
         licence="Apache-2.0",
         aliases=("dypro",),
         uses_guide=True,
@@ -125,15 +127,33 @@ def create_net(
     >>> net(torch.zeros(1, 4, 5, 7)).shape
     torch.Size([1, 10, 5, 7])
     """
-    spec = find_net(name)
-    module, class_name = spec.target.split(":")
-    net_class: type[SpectralNet] = getattr(import_module(module), class_name)
-    known = {field.name for field in fields(net_class.config_type)}
+    net_class = _net_class(name)
+    return net_class(bands, channels, guide_channels, net_config(name, options))
+
+
+def net_config(name: str, options: Mapping[str, Any]) -> DataclassInstance:
+    """Return the settings of a network that ``options`` stand for; nothing is built.
+
+    Raises
+    ------
+    UnknownNetError
+        If the name is not registered.
+    SettingsError
+        If an option is not one of the network's, or of another type or range.
+    """
+    config_type = _net_class(name).config_type
+    known = {field.name for field in fields(config_type)}
     for option in options:
         if option not in known:
             raise SettingsError(
-                f"option '{option}' was given to network '{spec.name}', expected one of: "
+                f"option '{option}' was given to network '{find_net(name).name}', expected one of: "
                 f"{', '.join(sorted(known)) or 'none'}"
             )
-    config = net_class.config_type(**options)
-    return net_class(bands, channels, guide_channels, config)
+    config: DataclassInstance = config_type(**options)
+    return config
+
+
+def _net_class(name: str) -> type[SpectralNet]:
+    module, class_name = find_net(name).target.split(":")
+    found: type[SpectralNet] = getattr(import_module(module), class_name)
+    return found

@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from pixelssr_geo.errors import WeightsError
 from pixelssr_geo.nets import SpectralNet, create_net
 from pixelssr_geo.training.loop import Schedule, TrainingRecord, train
 from pixelssr_geo.training.patches import WindowReader, cut_patches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -182,6 +184,63 @@ def train_correction(
         correction, step_loss, Schedule(plan.steps, plan.learning_rate), progress=progress
     )
     return correction, record
+
+
+def save_correction(
+    path: str | Path, correction: Correction | None, description: dict[str, Any]
+) -> None:
+    """Write a trained correction, or that there is none, with what is to be known about it.
+
+    Parameters
+    ----------
+    path
+        The file, ``*.safetensors``.
+    correction
+        As :func:`train_correction` gives it; None where the gate is shut.
+    description
+        JSON types only.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    from pixelssr_geo.training.checkpoint import save_checkpoint  # needs safetensors
+
+    state = {} if correction is None else correction.state_dict()
+    save_checkpoint(path, state, {**description, "trained": correction is not None})
+
+
+def load_correction(
+    path: str | Path,
+    estimator: Estimator,
+    labels: Labels,
+    plan: CorrectionPlan,
+    *,
+    net: str = "dypro-mamba",
+    device: torch.device,
+) -> tuple[Correction | None, dict[str, Any]]:
+    """Return what :func:`save_correction` wrote, for the same estimator, labels and plan.
+
+    Raises
+    ------
+    WeightsError
+        If the file is broken or of another network.
+    """
+    from pixelssr_geo.training.checkpoint import load_checkpoint
+
+    state, description = load_checkpoint(path)
+    if not description.get("trained"):
+        return None, description
+    inner = _seeded_net(net, labels.bands.shape[1], labels.spectra.shape[1], plan)
+    correction = Correction(inner, estimator, labels, rank=plan.rank)
+    try:
+        correction.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"'{path}' holds another network than this run trains: start anew"
+        ) from error
+    return correction.to(device).eval(), description
 
 
 _SEEDING = threading.Lock()

@@ -6,11 +6,14 @@ import copy
 import logging
 import math
 import os
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+
+from pixelssr_geo.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,12 +32,33 @@ def side_by_side(device: torch.device) -> Iterator[int]:
     if device.type != "cpu":
         yield 1
         return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with _ONE_THREAD:
         yield os.cpu_count() or 1
-    finally:
-        torch.set_num_threads(before)
+
+
+class _OneThread:
+    """Keeps torch to one thread an operation while anybody is inside."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = 1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = torch.get_num_threads()
+            self._inside += 1
+            torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                torch.set_num_threads(self._before)
+
+
+_ONE_THREAD = _OneThread()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +100,9 @@ def train(
     """Train a network in place and say how it went.
 
     Adam with the paper's settings (0.9, 0.99), its polynomial decay with power 1.5, and gradients
-    clipped at norm 1; a step whose gradients are not finite changes nothing. With ``validate``, the weights with the least error at the held-out points
-    are kept (those before the first step included), and training stops when ``patience`` looks
-    in a row bring no improvement.
+    clipped at norm 1; a step whose gradients are not finite changes nothing. With ``validate``, the
+    weights with the least error at the held-out points are kept (those before the first step
+    included), and training stops when ``patience`` looks in a row bring no improvement.
 
     Parameters
     ----------
@@ -92,6 +116,11 @@ def train(
         Gives the error at held-out points, the net in evaluation mode.
     progress
         Called after each step with the step, the number of steps and the loss.
+
+    Raises
+    ------
+    SettingsError
+        If no step at all had finite gradients.
     """
     trained = [p for p in net.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(trained, lr=schedule.learning_rate, betas=(0.9, 0.99))
@@ -99,7 +128,7 @@ def train(
     best, best_step, best_state, waited = float("inf"), 0, None, 0
     if validate is not None:
         best, best_state = _validated(net, validate), copy.deepcopy(net.state_dict())
-    step, value = 0, float("nan")
+    step, skipped, value = 0, 0, float("nan")
     while step < schedule.steps and waited < schedule.patience:
         net.train()
         optimiser.zero_grad(set_to_none=True)
@@ -108,6 +137,7 @@ def train(
         if not torch.isfinite(torch.nn.utils.clip_grad_norm_(trained, 1.0)):
             # One such step would make every weight NaN for good; without gradients none moves.
             optimiser.zero_grad(set_to_none=True)
+            skipped += 1
         optimiser.step()
         decay.step()
         step, value = step + 1, float(batch_loss.detach())
@@ -120,6 +150,15 @@ def train(
             if error < best:
                 best, best_step, waited = error, step, 0
                 best_state = copy.deepcopy(net.state_dict())
+    if skipped == step:
+        raise SettingsError(
+            f"none of {step} training steps had finite gradients, the network has learnt nothing: "
+            "check the scene's values and the options of the training"
+        )
+    if skipped:
+        log.warning(
+            "%d of %d training steps had no finite gradients and were skipped", skipped, step
+        )
     if best_state is not None:
         net.load_state_dict(best_state)
     net.eval()

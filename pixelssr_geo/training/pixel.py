@@ -281,8 +281,10 @@ def _no_labels(bands: int, channels: int) -> Labels:
     return Labels(none, none, np.empty((0, bands)), np.empty((0, channels)))
 
 
-def save_pixel_model(path: str | Path, model: PixelModel, *, net: str, mode: str) -> None:
-    """Write a trained model; :func:`load_pixel_model` reads it back.
+def save_pixel_model(
+    path: str | Path, model: PixelModel, *, net: str, mode: str, **more: Any
+) -> None:
+    """Write a trained model, and ``more`` (JSON types) that is to be known about it.
 
     Raises
     ------
@@ -303,12 +305,15 @@ def save_pixel_model(path: str | Path, model: PixelModel, *, net: str, mode: str
         "seed": model.seed,
         "band_centres_nm": list(model.band_centres_nm),
         "channel_centres_nm": list(model.channel_centres_nm),
+        **more,
     }
     save_checkpoint(path, model.net.state_dict(), description)
 
 
-def load_pixel_model(path: str | Path, *, device: torch.device) -> PixelModel:
-    """A model written by :func:`save_pixel_model`, on ``device``.
+def load_pixel_model(
+    path: str | Path, *, device: torch.device, scan_backend: str = "auto"
+) -> tuple[PixelModel, dict[str, Any]]:
+    """A model written by :func:`save_pixel_model`, on ``device``, and its description.
 
     Raises
     ------
@@ -319,14 +324,17 @@ def load_pixel_model(path: str | Path, *, device: torch.device) -> PixelModel:
 
     state, about = load_checkpoint(path)
     try:
+        options = dict(about["options"])
+        if scan_backend != "auto":
+            options["scan_backend"] = scan_backend
         net = create_net(
             about["net"],
             bands=len(about["band_centres_nm"]),
             channels=len(about["channel_centres_nm"]),
-            **about["options"],
+            **options,
         )
         net.load_state_dict(state)
-        return PixelModel(
+        model = PixelModel(
             net=net.to(device).eval(),
             gain=float(about["gain"]),
             prior=_prior_from_dict(about["prior"]),
@@ -336,6 +344,7 @@ def load_pixel_model(path: str | Path, *, device: torch.device) -> PixelModel:
             band_centres_nm=tuple(about["band_centres_nm"]),
             channel_centres_nm=tuple(about["channel_centres_nm"]),
         )
+        return model, about
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(

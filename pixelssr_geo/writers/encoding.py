@@ -50,6 +50,9 @@ def encode(values: NDArray[Any], dtype: CubeDtype) -> NDArray[Any]:
     """
     if dtype == "float32":
         return np.asarray(values, dtype=np.float32)
+    if values.ndim > 2 and len(values):
+        # Image by image, for what follows takes several times the room of the result.
+        return np.stack([encode(image, dtype) for image in values])
     # In double precision: 1e-4 in single would move values that lie halfway between two steps.
     steps = np.rint(np.asarray(values, dtype=np.float64) / UINT16_SCALE)
     known = np.isfinite(steps)

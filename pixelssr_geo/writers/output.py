@@ -6,15 +6,18 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
-from pixelssr_geo.errors import OutputError, PixelSSRError
+from pixelssr_geo.errors import OutputError, PixelSSRError, ResumeError
 from pixelssr_geo.writers.encoding import CubeDtype
 from pixelssr_geo.writers.template import CubeTemplate
+
+_LOCK = "lock"
 
 _CURES = {
     errno.ENOSPC: "free space or choose another folder",
@@ -23,14 +26,27 @@ _CURES = {
 }
 
 
+ENVI_SUFFIXES = (".bsq", ".img")
+"""Of files that are read with a header beside them."""
+# Further names by which files share a header.
+_RAW_SUFFIXES = (*ENVI_SUFFIXES, ".bil", ".bip", ".dat", ".raw", "")
+
+
+def header_path(path: Path) -> Path | None:
+    """Return the header of an ENVI file, ``*.hdr``; None for a name that is no ENVI file's."""
+    return path.with_suffix(".hdr") if path.suffix.lower() in ENVI_SUFFIXES else None
+
+
 def check_output(path: str | Path, *, overwrite: bool = False) -> None:
     """Refuse a place where no result can be written.
+
+    An ENVI file's header and GDAL's notes on it (``.aux.xml``) must not exist either.
 
     Raises
     ------
     OutputError
         If the folder is missing or read-only, or the name is taken: without ``overwrite`` by
-        anything, with it by a folder that is no Zarr store.
+        anything, with it by a folder that is no Zarr store, or by a header that another file needs.
     """
     path = Path(path)
     folder = path.parent
@@ -44,16 +60,37 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> None:
             f"cannot write '{path}': folder '{folder}' is read-only, expected one that can be"
             " written to: choose another"
         )
-    if path.is_dir() and not _is_store(path):
-        raise OutputError(
-            f"cannot write '{path}': it is a folder and not a Zarr store, expected a free name:"
-            " choose another name"
-        )
-    if os.path.lexists(path) and not overwrite:
-        raise OutputError(
-            f"'{path}' exists, expected a free name: pass --overwrite (overwrite=True) or choose"
-            " another name"
-        )
+    for part in _parts(path):
+        if part.is_dir() and not _is_store(part):
+            raise OutputError(
+                f"cannot write '{part}': it is a folder and not a Zarr store, expected a free name:"
+                " choose another name"
+            )
+        if os.path.lexists(part) and not overwrite:
+            raise OutputError(
+                f"'{part}' exists, expected a free name: pass --overwrite (overwrite=True) or"
+                " choose another name"
+            )
+    header = header_path(path)
+    if header is not None and header.exists():
+        _check_header_free(header, path)
+
+
+def _check_header_free(header: Path, path: Path) -> None:
+    for suffix in _RAW_SUFFIXES:
+        other = header.with_suffix(suffix)
+        if other.is_file() and not (path.exists() and other.samefile(path)):
+            raise OutputError(
+                f"cannot write '{path}': its header '{header}' is needed by '{other}', expected one"
+                " file per header: choose another name"
+            )
+
+
+def _parts(path: Path) -> tuple[Path, ...]:
+    """Return the files of an output, in the order in which they are put in place."""
+    header = header_path(path)
+    # What GDAL has noted down beside an older file would be taken to be about the new one.
+    return (path,) if header is None else (path, path.with_name(f"{path.name}.aux.xml"), header)
 
 
 @contextmanager
@@ -77,6 +114,92 @@ def new_output(path: Path, *, overwrite: bool) -> Iterator[Path]:
             _put_in_place(folder / path.name, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def staging_folder(path: Path) -> Path:
+    """Return where an unfinished ``path`` is kept: ``.<name>.part`` beside it."""
+    return path.with_name(f".{path.name}.part")
+
+
+@dataclass(slots=True)
+class Staging:
+    """Where an unfinished result is kept."""
+
+    folder: Path
+    """The folder."""
+    keep: bool = False
+    """Whether there is something in it that is worth going on from."""
+
+
+@contextmanager
+def staged_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[Staging]:
+    """Give the staging folder of ``path``, and put the result in place when the body has succeeded.
+
+    The body leaves the result in the folder, under the name of ``path``. The folder goes away with
+    success and with failure. An interrupt leaves it for a run with ``resume`` if the body has set
+    :attr:`Staging.keep`; whatever ends the process leaves it in any case, and so does a
+    :class:`ResumeError`.
+
+    Raises
+    ------
+    OutputError
+        As :func:`check_output`; if there is a staging folder and neither flag is set, or another
+        process uses it; or if the system refuses the folder or the renaming.
+    """
+    check_output(path, overwrite=overwrite)
+    folder = staging_folder(path)
+    if folder.exists() and not resume and not overwrite:
+        raise OutputError(
+            f"'{folder}' holds an unfinished run for '{path}': pass --resume to go on with it, or"
+            " --overwrite to start anew"
+        )
+    with writing(path):
+        folder.mkdir(exist_ok=True)
+    with _locked(folder):
+        if not resume:
+            with writing(path):
+                _empty(folder)
+        staging = Staging(folder)
+        try:
+            yield staging
+            with writing(path):
+                _put_in_place(folder / path.name, path)
+        except ResumeError:
+            raise
+        except BaseException as error:
+            if staging.keep and isinstance(error, KeyboardInterrupt):
+                error.add_note(f"what is done is kept in '{folder}', --resume goes on with it")
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder; the system forgets the lock when the process ends."""
+    with (folder / _LOCK).open("ab") as file:
+        try:
+            import fcntl
+        except ImportError:  # Windows: two runs on one output are up to the user
+            yield
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"'{folder}' is in use by another run, one at a time can write a result: wait for"
+                " it, or choose another output"
+            ) from error
+        yield
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != _LOCK:
+            entry.unlink()
 
 
 @contextmanager
@@ -105,8 +228,9 @@ def disk_needed(
 ) -> int:
     """Return the bytes that a run may occupy at its peak, from above.
 
-    Compression is not counted on. A Zarr store is written in place; a COG needs the staging store,
-    a temporary copy and the final file, both with overviews; ENVI the staging store and the file.
+    Compression is not counted on. A Zarr store is written in place; a COG needs the staging store
+    in float32, a temporary copy and the final file, both with overviews; ENVI the staging store and
+    the file.
 
     Parameters
     ----------
@@ -126,8 +250,9 @@ def disk_needed(
     sample = template.channels * (4 if dtype == "float32" else 2)
     rows, cols = template.shape
     plain = sample * rows * cols
+    staging = template.channels * 4 * rows * cols
     pyramid = sample * _pyramid_pixels(rows, cols)
-    total = {"zarr": plain, "cog": plain + 2 * pyramid, "envi": 2 * plain}[format]
+    total = {"zarr": plain, "cog": staging + 2 * pyramid, "envi": staging + plain}[format]
     # Incompressible data grow a little in every chunk, and there are headers.
     return total + total // 100 + 2**20
 
@@ -142,16 +267,26 @@ def _pyramid_pixels(rows: int, cols: int) -> int:
 
 
 def _put_in_place(finished: Path, path: Path) -> None:
-    if not path.is_dir():
+    parts = _parts(path)
+    if len(parts) == 1 and not path.is_dir():
         finished.replace(path)
         return
-    # A folder cannot be replaced in one step; the old one goes away with the temporary folder.
+    # Neither a folder nor several files can be replaced in one step. The old ones go first, the
+    # header before the data, and the new header comes last: while there is a header, it describes
+    # the data beside it. What is old goes away with the temporary folder.
     old = finished.with_name(f"{path.name}.old")
-    path.rename(old)
+    old.mkdir(exist_ok=True)
+    moves = [(part, old / part.name) for part in reversed(parts)]
+    moves += [(finished.with_name(part.name), part) for part in parts]
+    done: list[tuple[Path, Path]] = []
     try:
-        finished.rename(path)
-    except OSError:
-        old.rename(path)
+        for source, target in moves:
+            if os.path.lexists(source):
+                source.rename(target)
+                done.append((source, target))
+    except BaseException:
+        for source, target in reversed(done):
+            target.rename(source)
         raise
 
 

@@ -46,7 +46,7 @@ class Run:
 
     @property
     def tile(self) -> int:
-        return 16 if self.dry else 128
+        return 8 if self.dry else 128
 
     @property
     def checked_backends(self) -> list[str]:
@@ -229,7 +229,10 @@ SCAN_CASES: dict[str, tuple[Any, ...]] = {
 
 def correctness(run: Run) -> None:
     """Every backend against the recurrence in float64: value, and all gradients"""
-    for case, (batch, size, inner, states, rank, sets, walks, stress) in SCAN_CASES.items():
+    cases = list(SCAN_CASES.items())
+    for case, (batch, size, inner, states, rank, sets, walks, stress) in cases[
+        : 3 if run.dry else None
+    ]:
         if run.dry:
             size, inner, states = (min(size[0], 5), min(size[1], 4)), min(inner, 6), 3
         arguments = scan_arguments(run, batch, size, inner, states, rank, sets, stress)
@@ -800,7 +803,7 @@ def main() -> int:
             continue
         if not (run_section(run, name) if run.dry else run_apart(run, name, limit)):
             failed.append(name)
-        print(f"  ({time.monotonic() - start:.0f} s)", flush=True)
+        print(f"  ({time.monotonic() - start:.1f} s)", flush=True)
     summarize(run)
     if failed:
         print(f"\nnot finished: {', '.join(failed)}")

@@ -69,6 +69,19 @@ class TestReconstruct:
         assert set(told["seconds"]) == {"fit", "reconstruct", "write", "total"}
         assert told["msi_residual_rmse"] < 1e-5
 
+    def test_an_envi_file_is_written_where_its_ending_asks_for_it(self, run, inputs, tmp_path):
+        output = tmp_path / "cube.bsq"
+        asked = ("--points", inputs.points, *RIDGE, "-o", output)
+        assert run("reconstruct", inputs.scene, *asked).code == 0
+        written = {path.name for path in tmp_path.iterdir() if path.stem.startswith("cube")}
+        assert {"cube.bsq", "cube.hdr"} <= written
+        assert not any(name.endswith((".part", ".xml")) for name in written)
+        same = run("reconstruct", inputs.scene, *asked[:-1], tmp_path / "cube.tif")
+        assert same.code == 0
+        np.testing.assert_array_equal(
+            open_cube(output).values, open_cube(tmp_path / "cube.tif").values
+        )
+
     def test_a_file_of_settings_serves_where_the_command_line_is_silent(
         self, run, inputs, tmp_path
     ):
@@ -252,7 +265,8 @@ class TestOthers:
         ended = run("reconstruct", inputs.scene, "--points", inputs.points, *asked)
         assert ended.code == 1
         assert ended.err.count("\n") == 1
-        assert "scan backend 'mamba-ssm': needs a CUDA device" in ended.err
+        assert "scan backend 'mamba-ssm'" in ended.err
+        assert "needs a CUDA device" in ended.err
 
     def test_info_lists_bands_when_asked(self, run):
         assert "Blue" not in run("info").out

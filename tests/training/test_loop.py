@@ -5,7 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pixelssr_geo.training.loop import Schedule, train
+from pixelssr_geo.errors import SettingsError
+from pixelssr_geo.training.loop import Schedule, side_by_side, train
 
 
 class Weight(torch.nn.Module):
@@ -169,6 +170,12 @@ def test_a_step_without_finite_gradients_changes_nothing(broken: float, first: i
     assert values[-1] > values[first]
 
 
+def test_training_that_learns_nothing_is_refused() -> None:
+    net = Weight()
+    with pytest.raises(SettingsError, match="none of 4 training steps"):
+        train(net, lambda _: towards(net, 1.0) * float("nan"), Schedule(4))
+
+
 def test_frozen_weights_stay() -> None:
     net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
     net[0].requires_grad_(False)
@@ -199,3 +206,19 @@ def test_the_same_start_gives_the_same_weights() -> None:
         return torch.cat([p.detach().flatten() for p in net.parameters()])
 
     torch.testing.assert_close(trained(), trained(), rtol=0, atol=0)
+
+
+def test_threads_are_as_before_when_the_last_of_several_leaves() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first, second = side_by_side(torch.device("cpu")), side_by_side(torch.device("cpu"))
+        first.__enter__()
+        second.__enter__()
+        assert torch.get_num_threads() == 1
+        first.__exit__(None, None, None)
+        assert torch.get_num_threads() == 1
+        second.__exit__(None, None, None)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

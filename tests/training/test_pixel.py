@@ -114,7 +114,7 @@ def test_options_of_the_network_travel_with_its_weights_but_not_what_runs_it(
     plan = replace(PLAN, steps=1, net_options={**options, "scan_backend": "torch"})
     narrow = fit(8, plan).model
     save_pixel_model(tmp_path / "w.safetensors", narrow, net="dypro-mamba", mode="pixel")
-    loaded = load_pixel_model(tmp_path / "w.safetensors", device=CPU)
+    loaded, _ = load_pixel_model(tmp_path / "w.safetensors", device=CPU)
     assert loaded.net.options == {**narrow.net.options, "scan_backend": "auto"}
     np.testing.assert_allclose(cube_of(loaded), cube_of(narrow), atol=1e-5)
 
@@ -174,7 +174,7 @@ def test_the_guide_carries_the_share_of_modelled_spectra_that_was_asked_for(
 def test_a_saved_model_gives_the_same_cube(fitted: PixelFit, tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_pixel_model(path, fitted.model, net="dypro-mamba", mode="pixel")
-    loaded = load_pixel_model(path, device=CPU)
+    loaded, _ = load_pixel_model(path, device=CPU)
     assert not loaded.net.training
     assert loaded.channel_centres_nm == tuple(CHANNELS.centres_nm)
     assert loaded.band_centres_nm == fitted.model.band_centres_nm
@@ -185,7 +185,7 @@ def test_a_saved_model_gives_the_same_cube(fitted: PixelFit, tmp_path: Path) -> 
 def test_every_prior_survives_saving(fitted: PixelFit, kind: str, tmp_path: Path) -> None:
     model = replace(fitted.model, prior=fit_prior(make_labels(9).spectra, kind))  # type: ignore[arg-type]
     save_pixel_model(tmp_path / "w.safetensors", model, net="dypro-mamba", mode="pixel")
-    loaded = load_pixel_model(tmp_path / "w.safetensors", device=CPU)
+    loaded, _ = load_pixel_model(tmp_path / "w.safetensors", device=CPU)
     np.testing.assert_array_equal(loaded.guide(9, 4), model.guide(9, 4))
 
 
@@ -246,7 +246,7 @@ def test_a_removed_mask_is_the_complement_and_survives_saving(
     assert (kept.any(axis=0) != rest.any(axis=0)).all()
     path = tmp_path / "w.safetensors"
     save_pixel_model(path, model, net="dypro-mamba", mode="pixel")
-    assert np.array_equal(load_pixel_model(path, device=CPU).guide(12, 3), rest)
+    assert np.array_equal(load_pixel_model(path, device=CPU)[0].guide(12, 3), rest)
 
 
 def test_spectra_drawn_once_are_the_same_in_every_step(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from pixelssr_geo.writers import (
     check_output,
     disk_needed,
     write_cog,
+    write_envi,
     write_zarr,
 )
 from pixelssr_geo.writers.output import new_output
@@ -107,7 +108,11 @@ def test_incompressible_cubes_stay_under_the_estimate(
     cube = template.to_dataarray(noise)
     store = write_zarr(cube, tmp_path / "c.zarr", dtype=dtype)
     in_store = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
+    staged = write_zarr(cube, tmp_path / "staged.zarr")
+    in_staging = sum(path.stat().st_size for path in staged.rglob("*") if path.is_file())
     in_file = write_cog(cube, tmp_path / "c.tif", dtype=dtype, blocksize=128).stat().st_size
+    in_envi = write_envi(cube, tmp_path / "c.bsq", dtype=dtype).stat().st_size
     assert in_store <= disk_needed(template, dtype, "zarr")
-    assert in_store + 2 * in_file <= disk_needed(template, dtype, "cog")
+    assert in_staging + 2 * in_file <= disk_needed(template, dtype, "cog")
+    assert in_staging + in_envi <= disk_needed(template, dtype, "envi")
     assert disk_needed(template, dtype, "zarr") < disk_needed(template, dtype, "envi")

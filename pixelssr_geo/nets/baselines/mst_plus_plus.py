@@ -25,6 +25,7 @@ from pixelssr_geo.nets.baselines.mst_blocks import (
 )
 from pixelssr_geo.nets.contract import SpectralNet
 from pixelssr_geo.nets.layers import conv3x3
+from pixelssr_geo.nets.options import check_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class MSTPlusPlusConfig:
     """Transformer blocks at each level of a U-net, full resolution first, the bottleneck last."""
 
     def __post_init__(self) -> None:
+        check_options(self)
         if self.stages < 1:
             raise SettingsError(f"stages is {self.stages}, expected at least 1")
         if not self.blocks or min(self.blocks) < 1:

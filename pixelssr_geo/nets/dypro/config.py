@@ -8,10 +8,11 @@ spectra, the losses) are fields of :class:`~pixelssr_geo.settings.Settings`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Literal, get_args, get_type_hints
+from dataclasses import dataclass
+from typing import Literal
 
 from pixelssr_geo.errors import SettingsError
+from pixelssr_geo.nets.options import check_options
 from pixelssr_geo.nets.scan.walks import ALL_DIRECTIONS, DIRECTIONS
 
 Transform = Literal["frft", "fft", "none"]
@@ -112,20 +113,12 @@ class DyProConfig:
     """Backend of the scans, see :func:`pixelssr_geo.nets.scan.selective_scan_2d`."""
 
     def __post_init__(self) -> None:
-        for name in ("directions", "grey"):  # lists, where they come from a file
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_options(self)
         for name in (
             "width", "state", "expand", "prompt_width", "prompt_inner", "feed_forward_convs",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}, expected at least 1")
-        hints = get_type_hints(DyProConfig)
-        for field in fields(self):
-            value, choices = getattr(self, field.name), get_args(hints[field.name])
-            if choices and isinstance(choices[0], str) and value not in choices:
-                raise SettingsError(
-                    f"{field.name} is '{value}', expected one of {', '.join(choices)}"
-                )
         if not self.directions or any(k not in ALL_DIRECTIONS for k in self.directions):
             raise SettingsError(
                 f"directions are {self.directions}, expected some of 0 to {ALL_DIRECTIONS[-1]}"
