@@ -8,6 +8,7 @@ tensor of it, and a probe that says why it cannot serve a device, if so.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -36,8 +37,13 @@ class ScanBackend:
     (None if it can). It imports what it needs beside torch within them."""
     double: bool = True
     """Whether it computes in float64, too."""
-    automatic: bool = True
-    """Whether ``"auto"`` may take it."""
+    automatic: str | None = "any"
+    """Kind of device that ``"auto"`` takes it for, "any", or None. So an interpreter that serves
+    other kinds, too, is for those who name it."""
+
+    def is_automatic(self, device: torch.device) -> bool:
+        """Return whether ``"auto"`` may take it for ``device``."""
+        return self.automatic in {"any", device.type}
 
     def missing(self, device: torch.device) -> str | None:
         """Return why the backend cannot serve ``device``; None if it can."""
@@ -51,17 +57,20 @@ class ScanBackend:
 
 
 _BACKENDS: dict[str, ScanBackend] = {
-    "mamba-ssm": ScanBackend("pixelssr_geo.nets.scan.mamba", double=False),
-    "triton": ScanBackend("pixelssr_geo.nets.scan.triton_scan", double=False),
-    "cpp": ScanBackend("pixelssr_geo.nets.scan.cpp", double=False),
-    "numba": ScanBackend("pixelssr_geo.nets.scan.numba_scan", double=False),
+    "mamba-ssm": ScanBackend("pixelssr_geo.nets.scan.mamba", double=False, automatic="cuda"),
+    "triton": ScanBackend("pixelssr_geo.nets.scan.triton_scan", double=False, automatic="cuda"),
+    "cpp": ScanBackend("pixelssr_geo.nets.scan.cpp", double=False, automatic="cpu"),
+    "numba": ScanBackend("pixelssr_geo.nets.scan.numba_scan", double=False, automatic="cpu"),
     "torch": ScanBackend("pixelssr_geo.nets.scan.blocked"),
-    "reference": ScanBackend("pixelssr_geo.nets.scan.reference", automatic=False),
+    "reference": ScanBackend("pixelssr_geo.nets.scan.reference", automatic=None),
 }
 
 
 def scan_backends(device: torch.device | str = "cpu") -> dict[str, str | None]:
-    """Return every backend with the reason why it cannot serve ``device`` (None: it can)."""
+    """Return every backend with the reason why it cannot serve ``device`` (None: it can).
+
+    All are tried: the first call on a machine builds the C++ kernel, and numba is imported.
+    """
     where = torch.device(device)
     return {name: backend.missing(where) for name, backend in _BACKENDS.items()}
 
@@ -77,7 +86,7 @@ def chosen_backend(
     """Return the backend that ``backend`` stands for on ``device``.
 
     ``"auto"`` is the one that the environment variable ``PIXELSSR_SCAN_BACKEND`` names, otherwise
-    the best one there that computes in ``dtype``.
+    the best one there that computes in ``dtype``. Those behind the one that is taken are not tried.
 
     Raises
     ------
@@ -88,16 +97,17 @@ def chosen_backend(
         backend = os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
     where = torch.device(device)
     if backend == "auto":
-        usable = (name for name, one in _BACKENDS.items() if one.automatic)
+        usable = (name for name, one in _BACKENDS.items() if one.is_automatic(where))
         return next(name for name in usable if _reason_against(name, where, dtype) is None)
+    known = f"{', '.join(_BACKENDS)} or 'auto'"
     if backend not in _BACKENDS:
-        found = f"scan backend '{backend}' is not known"
-    elif reason := _reason_against(backend, where, dtype):
-        found = f"scan backend '{backend}': {reason}"
-    else:
-        return backend
-    there = [name for name in _BACKENDS if _reason_against(name, where, dtype) is None]
-    raise DeviceError(f"{found}; available on {device}: {', '.join(there)}, or 'auto'")
+        raise DeviceError(f"scan backend '{backend}' is not known, expected one of {known}")
+    if reason := _reason_against(backend, where, dtype):
+        # Which others are there is not said: finding out could build a kernel.
+        raise DeviceError(
+            f"scan backend '{backend}' cannot serve {device}: {reason}; otherwise take 'auto'"
+        )
+    return backend
 
 
 def _reason_against(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -108,21 +118,52 @@ def _reason_against(name: str, device: torch.device, dtype: torch.dtype) -> str 
     return backend.missing(device)
 
 
-def _check(problem: ScanProblem) -> None:
-    """Raise SettingsError unless the shapes fit each other."""
-    x, low, w_dt, a, d, dt_bias, height, width, directions = problem
-    if not directions or any(k not in ALL_DIRECTIONS for k in directions):
+def _check_directions(directions: object) -> tuple[int, ...]:
+    """Return the directions as a tuple; raise SettingsError unless all are known."""
+    found = tuple(directions) if isinstance(directions, Iterable) else ()
+    if not found or any(type(k) is not int or k not in ALL_DIRECTIONS for k in found):
         raise SettingsError(
-            f"scan directions are {directions}, expected some of 0 to {ALL_DIRECTIONS[-1]}: "
-            "name at least one"
+            f"scan directions are {directions!r}, expected a tuple of integers from 0 to "
+            f"{ALL_DIRECTIONS[-1]}: name at least one"
         )
-    if x.ndim != 3 or x.shape[1] != height * width:
+    return found
+
+
+def _check_tensors(problem: ScanProblem) -> None:
+    """Raise SettingsError unless all tensors have floats, their axes, and one device."""
+    axes = {"x": 3, "low": 4, "w_dt": 3, "a": 3, "d": 2, "dt_bias": 2}
+    for (name, wanted), tensor in zip(axes.items(), problem.tensors, strict=True):
+        if not tensor.is_floating_point():
+            raise SettingsError(
+                f"scan argument '{name}' is {tensor.dtype}, expected floating point: convert it"
+            )
+        if tensor.ndim != wanted:
+            raise SettingsError(
+                f"scan argument '{name}' has shape {tuple(tensor.shape)}, expected {wanted} axes: "
+                "see selective_scan_2d"
+            )
+        if tensor.device != problem.x.device:  # kernels take addresses and ask no more
+            raise SettingsError(
+                f"scan argument '{name}' lies on {tensor.device}, expected {problem.x.device} "
+                "like x: move it there"
+            )
+
+
+def _check_shapes(problem: ScanProblem) -> None:
+    """Raise SettingsError unless the shapes fit each other and nothing is empty but the batch."""
+    x, low, w_dt, a, d, dt_bias, height, width, directions = problem
+    if min(height, width) < 1 or x.shape[1] != height * width:
         raise SettingsError(
-            f"scan input has shape {tuple(x.shape)}, expected (batch, {height * width}, D): "
-            "flatten the image row by row, channels last"
+            f"scan input has shape {tuple(x.shape)} for {height} x {width} pixels, expected "
+            f"(batch, {height * width}, D): flatten the image row by row, channels last"
         )
     shared = {1, len(directions)}
-    inner, rank, states = x.shape[2], w_dt.shape[-1], a.shape[-1]
+    inner, rank, states = x.shape[2], problem.rank, problem.states
+    if min(inner, rank, states) < 1:
+        raise SettingsError(
+            f"a scan has {inner} channels, rank {rank} and {states} states, expected at least 1 of "
+            "each: see selective_scan_2d"
+        )
     expected = {
         "low": (low.shape, (*x.shape[:2], low.shape[2], rank + 2 * states)),
         "w_dt": (w_dt.shape, (len(w_dt), inner, rank)),
@@ -161,7 +202,8 @@ def selective_scan_2d(
     Parameters
     ----------
     x
-        ``(batch, pixel, D)``, channels last. Half precision is computed in float32.
+        ``(batch, pixel, D)``, channels last, floating point. Half precision is computed in float32.
+        All other tensors lie on the same device.
     low
         ``[dt low rank | B | C]``, ``(batch, pixel, K or 1, R + 2N)``.
     w_dt
@@ -181,7 +223,8 @@ def selective_scan_2d(
     Raises
     ------
     SettingsError
-        If shapes or directions do not fit.
+        If shapes, directions or devices do not fit, something is empty but the batch, or a tensor
+        does not hold floating-point numbers.
     DeviceError
         If the backend is not known or cannot serve the device or dtype of ``x``.
 
@@ -193,21 +236,12 @@ def selective_scan_2d(
     >>> selective_scan_2d(x, low, *parameters, height=2, width=3).shape
     torch.Size([1, 6, 4])
     """
-    compute = torch.promote_types(x.dtype, torch.float32)
-    problem = ScanProblem(
-        x=x.to(compute),
-        low=low.to(compute),
-        w_dt=w_dt.to(compute),
-        a=a.to(compute),
-        d=d.to(compute),
-        dt_bias=dt_bias.to(compute),
-        height=height,
-        width=width,
-        directions=tuple(directions),
-    )
-    _check(problem)
+    given = ScanProblem(x, low, w_dt, a, d, dt_bias, height, width, _check_directions(directions))
+    _check_tensors(given)
+    _check_shapes(given)
     if x.is_meta:  # shapes are all that is asked for
         return torch.empty_like(x)
+    compute = torch.promote_types(x.dtype, torch.float32)
     chosen = chosen_backend(backend, x.device, compute)
     with torch.autocast(x.device.type, enabled=False):  # the states do not stand half precision
-        return _BACKENDS[chosen].scan(problem).to(x.dtype)
+        return _BACKENDS[chosen].scan(given.to(compute)).to(x.dtype)

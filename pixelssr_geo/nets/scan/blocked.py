@@ -12,20 +12,19 @@ or sequence length.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import product
 from math import ceil, isqrt
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from pixelssr_geo.nets.scan.problem import ScanProblem
-from pixelssr_geo.nets.scan.walks import inverse_index, walk_index
+from pixelssr_geo.nets.scan.autocast import without_autocast
+from pixelssr_geo.nets.scan.problem import TENSORS, ScanProblem
+from pixelssr_geo.nets.scan.walks import cached_walks, inverse_index
 
-_TENSORS = 6  # leading fields of ScanProblem that are tensors
 _Group = list[tuple[int, int]]  # (batch item, number of the direction)
 # Elements (row, N, D) that one step works on: about the L2 cache of a core, or enough to fill a
 # GPU. Smaller steps pay for Python, larger ones for memory.
@@ -63,28 +62,32 @@ def _layout(length: int, state_elements: int, sequences: int, device: str) -> _L
     return _Layout(length, ceil(length / (steps * blocks)), steps, blocks, fold)
 
 
-class _Walk(NamedTuple):
-    """Where the steps of a walk lie; slots are numbered ``(segment, time, block)``."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Slots:
+    """Where the steps of walks lie; slots are numbered ``(segment, time, block)``."""
 
     pixel: Tensor
-    """Pixel of each slot; behind the end of the walk, its last pixel."""
-    slot: Tensor
-    """Slot of each pixel."""
+    """Pixel of each slot, ``(walk, slot)``; behind the end of the walk, its last pixel."""
+    of_pixel: Tensor
+    """Slot of each pixel, ``(walk, pixel)``."""
     padding: Tensor
-    """Slots behind the end of the walk."""
+    """Slots behind the end of the walks, ``(slot,)``."""
 
 
-@lru_cache(maxsize=64)
-def _walk(direction: int, height: int, width: int, layout: _Layout, device: str) -> _Walk:
-    """Return the slots of a walk over an image of ``height x width`` pixels."""
-    index = walk_index(direction, height, width)
+def _slots(problem: ScanProblem, layout: _Layout) -> _Slots:
+    """Return the slots of a problem's walks."""
+    height, width, directions = problem.rest
+    walks = cached_walks(directions, height, width, device=problem.x.device)
     padded = layout.segments * layout.blocks * layout.steps
-    order = torch.arange(padded).view(layout.segments, layout.blocks, layout.steps)
+    order = torch.arange(padded, device=problem.x.device)
+    order = order.view(layout.segments, layout.blocks, layout.steps)
     order = order.transpose(1, 2).reshape(-1)  # step of the walk, by slot
-    pixel = index[order.clamp(max=layout.length - 1)]
-    slot = inverse_index(order)[inverse_index(index)]
-    padding = (order >= layout.length).nonzero().squeeze(1)
-    return _Walk(*(t.to(device) for t in (pixel, slot, padding)))
+    of_step = inverse_index(order)
+    return _Slots(
+        pixel=walks.pixel[:, order.clamp(max=layout.length - 1)],
+        of_pixel=of_step[walks.step],
+        padding=of_step[layout.length :],
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -289,11 +292,8 @@ class _Walker:
         sequences = len(x) * len(problem.directions)
         width = x.shape[-1] * problem.states
         self.layout = _layout(x.shape[1], width, sequences, x.device.type)
-        self.walks = [
-            _walk(direction, problem.height, problem.width, self.layout, str(x.device))
-            for direction in problem.directions
-        ]
-        items = list(product(range(len(x)), range(len(self.walks))))
+        self.slots = _slots(problem, self.layout)
+        items = list(product(range(len(x)), range(len(problem.directions))))
         fold = self.layout.fold
         self.groups = [items[i : i + fold] for i in range(0, len(items), fold)]
 
@@ -304,9 +304,9 @@ class _Walker:
         """
         layout, columns = self.layout, []
         for i, k in group:
-            column = image[i, k % image.shape[1]].index_select(0, self.walks[k].pixel)
-            if zero and len(self.walks[k].padding):
-                column.index_fill_(0, self.walks[k].padding, 0.0)
+            column = image[i, k % image.shape[1]].index_select(0, self.slots.pixel[k])
+            if zero and len(self.slots.padding):
+                column.index_fill_(0, self.slots.padding, 0.0)
             columns.append(column.view(layout.segments, layout.steps, layout.blocks, -1))
         return torch.cat(columns, dim=2) if len(columns) > 1 else columns[0]
 
@@ -315,7 +315,7 @@ class _Walker:
         parts = torch.split(slots, self.layout.blocks, dim=2)
         for (i, k), part in zip(group, parts, strict=True):
             column = part.reshape(-1, part.shape[-1])
-            image[i, k % image.shape[1]] += column.index_select(0, self.walks[k].slot)
+            image[i, k % image.shape[1]] += column.index_select(0, self.slots.of_pixel[k])
 
     def sequences(self, problem: ScanProblem, dt: Tensor, group: _Group) -> _Sequences:
         """Return the sequences in ``group`` of a problem with step sizes ``dt``."""
@@ -338,11 +338,6 @@ def _step_sizes(problem: ScanProblem) -> tuple[Tensor, Tensor]:
     return before, functional.softplus(before)
 
 
-def _skip(problem: ScanProblem) -> Tensor:
-    """Return the skip weights summed over directions, ``(D,)``."""
-    return problem.d.sum(0) * (len(problem.directions) // len(problem.d))
-
-
 class _BlockedScan(torch.autograd.Function):
     """The scan with a backward pass that recomputes."""
 
@@ -351,29 +346,30 @@ class _BlockedScan(torch.autograd.Function):
         problem = ScanProblem(*arguments)
         walker = _Walker(problem)
         _, dt = _step_sizes(problem)
-        y = (problem.x * _skip(problem)).unsqueeze(1)
+        y = (problem.x * problem.skip).unsqueeze(1)
         firsts = []
         for group in walker.groups:
             slots, first = _forward(walker.sequences(problem, dt, group))
             walker.scatter_add(slots, group, y)
             firsts.append(first)
-        ctx.rest = problem[_TENSORS:]
-        ctx.save_for_backward(*problem[:_TENSORS], *firsts)
+        ctx.rest = problem.rest
+        ctx.save_for_backward(*problem.tensors, *firsts)
         return y.squeeze(1)
 
     @staticmethod
     @once_differentiable
+    @without_autocast
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        problem = ScanProblem(*ctx.saved_tensors[:_TENSORS], *ctx.rest)
+        problem = ScanProblem(*ctx.saved_tensors[:TENSORS], *ctx.rest)
         walker = _Walker(problem)
         before, dt = _step_sizes(problem)
         dy = grad_y.unsqueeze(1)
-        grad_x = (grad_y * _skip(problem)).unsqueeze(1)
+        grad_x = (grad_y * problem.skip).unsqueeze(1)
         grad_dt = torch.zeros_like(dt)
         grad_low = problem.low.new_zeros(problem.low.transpose(1, 2).shape)
         grad_b, grad_c = torch.split(grad_low[..., problem.rank :], problem.states, dim=-1)
         grad_a = torch.zeros_like(problem.a)
-        for group, first in zip(walker.groups, ctx.saved_tensors[_TENSORS:], strict=True):
+        for group, first in zip(walker.groups, ctx.saved_tensors[TENSORS:], strict=True):
             seq = walker.sequences(problem, dt, group)
             grad = _backward(seq, first, walker.gather(dy, group, zero=True))
             walker.scatter_add(grad.b, group, grad_b)
@@ -387,8 +383,7 @@ class _BlockedScan(torch.autograd.Function):
         grad_low[..., : problem.rank] = (grad_before @ problem.w_dt).sum_to_size(low.shape)
         grad_w = (grad_before.transpose(2, 3) @ low).sum(0).sum_to_size(problem.w_dt.shape)
         grad_bias = grad_before.sum((0, 2)).sum_to_size(problem.dt_bias.shape)
-        share = len(problem.directions) // len(problem.d)
-        grad_d = (grad_y * problem.x).sum((0, 1)).mul(share).expand_as(problem.d)
+        grad_d = problem.gradient_of_d((grad_y * problem.x).sum((0, 1)))
         grads = (grad_x.squeeze(1), grad_low.transpose(1, 2), grad_w, grad_a, grad_d, grad_bias)
         return (*grads, *(None for _ in ctx.rest))
 

@@ -121,11 +121,19 @@ class _Library:
         return task
 
 
+def _opened() -> _Library:
+    """Return the kernel; a library that is there and does not open is made once more."""
+    try:
+        return _Library(built_library(SOURCE))
+    except OSError:
+        return _Library(built_library(SOURCE, anew=True))
+
+
 @lru_cache(maxsize=1)
 def _load() -> _Library | str:
     """Return the kernel, or why there is none; it is built or tried once in a process."""
     try:
-        return _Library(built_library(SOURCE))
+        return _opened()
     except DeviceError as error:
         return str(error)
     except (OSError, AttributeError) as error:

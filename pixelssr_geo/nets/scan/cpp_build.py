@@ -1,17 +1,20 @@
 """Building the C++ kernel on the machine that runs it, once, into the user's cache.
 
-A library is named by what it was made of: source, flags and compiler. So a new version never loads
-an old library, and machines of different kinds may share a home.
+A library is named by what it was made of and for: source, flags, compiler, system and machine. So a
+new version never loads an old library, and machines of different kinds may share a home.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
+import time
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +22,8 @@ from tempfile import TemporaryDirectory
 import torch
 
 from pixelssr_geo.errors import DeviceError
+
+log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "PIXELSSR_CACHE"
 """Names the folder for what is built; by default the user's cache folder."""
@@ -30,6 +35,8 @@ _X86_FLAGS = {
     "AVX2": ("-mavx2", "-mfma"),
 }
 _BUILD_SECONDS = 300
+_BUILDING = "building-"
+_ABANDONED_SECONDS = 3600  # since a build began
 
 
 def _compiler() -> list[str]:
@@ -91,16 +98,23 @@ def cache_folder() -> Path:
     cure = f"set {CACHE_VARIABLE} to a folder of your own"
     try:
         folder = base.expanduser().absolute() / "kernels"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in reversed([folder, *folder.parents]):  # mkdir(parents=True) forgets the mode
+            if not part.is_dir():
+                part.mkdir(mode=0o700, exist_ok=True)
     except (OSError, RuntimeError) as error:
         raise DeviceError(f"cannot make a folder for the C++ kernel ({error}): {cure}") from error
     _refuse_foreign(folder, cure)
+    folder = folder.resolve()
+    for part in folder.parents:
+        _refuse_exchangeable(part, cure)
     return folder
 
 
 def _refuse_foreign(path: Path, cure: str) -> None:
     """Raise DeviceError unless ``path`` is the user's own, and only theirs to write."""
-    status = path.stat()
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        raise DeviceError(f"'{path}' is a link, code is not loaded through it: {cure}")
     if status.st_uid != os.getuid():
         raise DeviceError(f"'{path}' belongs to another user, code is not loaded from it: {cure}")
     if status.st_mode & 0o022:
@@ -109,10 +123,49 @@ def _refuse_foreign(path: Path, cure: str) -> None:
         )
 
 
-def built_library(source: Path) -> Path:
+def _refuse_exchangeable(parent: Path, cure: str) -> None:
+    """Raise DeviceError if others can put a folder of theirs in the place of one in ``parent``."""
+    status = parent.lstat()
+    if status.st_uid not in {os.getuid(), 0}:
+        raise DeviceError(f"'{parent}' belongs to another user, who could exchange code: {cure}")
+    if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
+        raise DeviceError(
+            f"'{parent}' is writable by others, who could exchange code: chmod go-w it, or {cure}"
+        )
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what builds left that were killed."""
+    for building in folder.glob(f"{_BUILDING}*"):
+        try:
+            if time.time() - building.lstat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(building)
+        except OSError:  # another build was first
+            continue
+
+
+def _build(command: list[str], library: Path) -> None:
+    """Write a library with a compiler's command, whole or not at all."""
+    log.info("building the C++ scan, once on this machine")
+    _remove_abandoned(library.parent)
+    with TemporaryDirectory(dir=library.parent, prefix=_BUILDING) as building:
+        fresh = Path(building) / library.name
+        _run([*command, "-o", str(fresh)])
+        fresh.chmod(0o700)
+        fresh.replace(library)
+
+
+def built_library(source: Path, *, anew: bool = False) -> Path:
     """Return the shared library made of a C++ source, built if it is not there.
 
     Processes that build at once do the same work and one result stays.
+
+    Parameters
+    ----------
+    source
+        The one file of the library.
+    anew
+        Build it even if it is there.
 
     Raises
     ------
@@ -122,19 +175,17 @@ def built_library(source: Path) -> Path:
     if sys.platform == "win32":
         raise DeviceError('is not built on Windows: pip install "pixelssr-geo[fast]"')
     compiler, flags, folder = _compiler(), _flags(), cache_folder()
-    made_of = [source.read_text(), *flags, *compiler, _run([*compiler, "--version"])]
+    made_of = [source.read_text(encoding="utf-8"), *flags, *compiler]
+    made_of += [_run([*compiler, "--version"]), sys.platform, platform.machine()]
     library = folder / f"{source.stem}-{sha256(chr(0).join(made_of).encode()).hexdigest()[:32]}.so"
-    if not library.exists():
-        try:
-            with TemporaryDirectory(dir=folder) as building:
-                fresh = Path(building) / library.name
-                _run([*compiler, *flags, str(source), "-o", str(fresh)])
-                fresh.chmod(0o700)
-                fresh.replace(library)
-        except OSError as error:
-            raise DeviceError(
-                f"cannot write the C++ kernel ({error}): "
-                f"set {CACHE_VARIABLE} to a folder that can be written"
-            ) from error
-    _refuse_foreign(library, f"remove it, or set {CACHE_VARIABLE} to a folder of your own")
+    cure = f"remove it, or set {CACHE_VARIABLE} to a folder of your own"
+    try:
+        if anew or not os.path.lexists(library):
+            _build([*compiler, *flags, str(source)], library)
+        _refuse_foreign(library, cure)
+    except OSError as error:
+        raise DeviceError(
+            f"cannot write the C++ kernel ({error}): "
+            f"set {CACHE_VARIABLE} to a folder that can be written"
+        ) from error
     return library

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch.autograd.function import once_differentiable
 
-from pixelssr_geo.nets.scan.problem import ScanProblem
-from pixelssr_geo.nets.scan.walks import walk_index
+from pixelssr_geo.nets.scan.autocast import without_autocast
+from pixelssr_geo.nets.scan.problem import TENSORS, ScanProblem
+from pixelssr_geo.nets.scan.walks import cached_walks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,7 +33,6 @@ BLOCK = 16
 """Channels that one task takes; the last block may be partial."""
 CHUNK = 64
 """Steps between two states that are kept for the backward pass."""
-_TENSORS = 6  # leading fields of ScanProblem that are tensors
 _TASKS_AT_ONCE = 8  # for each thread, in the backward pass; bounds the memory for their parts
 
 
@@ -109,21 +109,13 @@ class Kernel(Protocol):
         ...
 
 
-@lru_cache(maxsize=16)
-def _walks(directions: tuple[int, ...], height: int, width: int) -> Tensor:
-    """Return the pixel at each step of each walk, int32, ``(K, pixel)``."""
-    walks = [walk_index(direction, height, width) for direction in directions]
-    return torch.stack(walks).to(torch.int32)
-
-
 def _inputs(problem: ScanProblem) -> KernelInputs:
     """Return the problem as a kernel reads it."""
-    x, low, w_dt, a, d, dt_bias, height, width, directions = problem
-    skip = d.sum(0) * (len(directions) // len(d))
-    x, low, w_dt, a, skip, dt_bias = (
-        t.detach().contiguous() for t in (x, low, w_dt, a, skip, dt_bias)
-    )
-    return KernelInputs(x, low, w_dt, a, skip, dt_bias, _walks(directions, height, width))
+    height, width, directions = problem.rest
+    walks = cached_walks(directions, height, width, device=problem.x.device, dtype=torch.int32)
+    read = problem._replace(d=problem.skip).tensors
+    x, low, w_dt, a, skip, dt_bias = (t.detach().contiguous() for t in read)
+    return KernelInputs(x, low, w_dt, a, skip, dt_bias, walks.pixel)
 
 
 @lru_cache(maxsize=1)
@@ -182,21 +174,21 @@ class _FusedScan(torch.autograd.Function):
             chunks = -(-pixels // CHUNK)
             shape = batch, inputs.blocks, len(inputs.walks), chunks, problem.states * BLOCK
             checkpoints = y.new_empty(shape)
-            ctx.save_for_backward(*problem[:_TENSORS], checkpoints)
-            ctx.kernel, ctx.rest = kernel, problem[_TENSORS:]
+            ctx.save_for_backward(*problem.tensors, checkpoints)
+            ctx.kernel, ctx.rest = kernel, problem.rest
         _run(kernel.forward(inputs, y, checkpoints), inputs.tasks, torch.get_num_threads())
         return y
 
     @staticmethod
     @once_differentiable
+    @without_autocast
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        problem = ScanProblem(*ctx.saved_tensors[:_TENSORS], *ctx.rest)
-        checkpoints = ctx.saved_tensors[_TENSORS]
+        problem = ScanProblem(*ctx.saved_tensors[:TENSORS], *ctx.rest)
+        checkpoints = ctx.saved_tensors[TENSORS]
         gradients = _gradients(
             ctx.kernel, _inputs(problem), grad_y.contiguous(), checkpoints, torch.get_num_threads()
         )
-        share = len(problem.directions) // len(problem.d)
-        d = (gradients.skip * share).expand_as(problem.d)
+        d = problem.gradient_of_d(gradients.skip)
         found = (gradients.x, gradients.low, gradients.w_dt, gradients.a, d, gradients.dt_bias)
         needed = ctx.needs_input_grad[2:]
         return (
@@ -247,7 +239,6 @@ def fused_scan(kernel: Kernel, problem: ScanProblem) -> Tensor:
     Any sizes. The kernel's tasks are spread over ``torch.get_num_threads()`` threads. Memory beside
     inputs and outputs: K / 4 times the size of ``x`` for 16 states, kept for the backward pass.
     """
-    tensors = problem.x, problem.low, problem.w_dt, problem.a, problem.d, problem.dt_bias
-    differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in problem.tensors)
     result: Tensor = _FusedScan.apply(kernel, differentiable, *problem)  # type: ignore[no-untyped-call]
     return result

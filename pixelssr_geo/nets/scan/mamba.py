@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from pixelssr_geo.nets.scan.walks import inverse_index, walk_index
+from pixelssr_geo.nets.scan.autocast import without_autocast
+from pixelssr_geo.nets.scan.walks import cached_walks
 
 if TYPE_CHECKING:
     from pixelssr_geo.nets.scan.problem import ScanProblem
@@ -50,15 +52,23 @@ def missing(device: torch.device) -> str | None:
     return _import_failure()
 
 
-@lru_cache(maxsize=64)
-def _walks(
-    directions: tuple[int, ...], height: int, width: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Return the pixel of each step and the step of each pixel, ``(direction, L)`` both."""
-    with torch.inference_mode(False):  # a cached index must serve training, too
-        indices = [walk_index(k, height, width) for k in directions]
-        inverses = [inverse_index(index) for index in indices]
-        return torch.stack(indices).to(device), torch.stack(inverses).to(device)
+class _Projection(torch.autograd.Function):
+    """Each walk's step sizes before the bias, with a backward pass that autocast does not reach."""
+
+    @staticmethod
+    def forward(ctx: Any, low: Tensor, w_dt: Tensor) -> Tensor:
+        ctx.save_for_backward(low, w_dt)
+        return torch.einsum("blkr,kdr->blkd", low, w_dt)
+
+    @staticmethod
+    @once_differentiable
+    @without_autocast
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        low, w_dt = ctx.saved_tensors
+        return (
+            torch.einsum("blkd,kdr->blkr", gradient, w_dt),
+            torch.einsum("blkd,blkr->kdr", gradient, low),
+        )
 
 
 def _walked(image: Tensor, walks: Tensor) -> Tensor:
@@ -76,27 +86,24 @@ def scan_with(function: Any, problem: ScanProblem) -> Tensor:
     """
     x, directions = problem.x, len(problem.directions)
     batch, length, channels = x.shape
-    walks, inverse = _walks(problem.directions, problem.height, problem.width, x.device)
+    walks = cached_walks(problem.directions, problem.height, problem.width, device=x.device)
     sizes = [problem.rank, problem.states, problem.states]
     low, b, c = torch.split(problem.low, sizes, dim=-1)
-    with torch.autocast(x.device.type, enabled=False):  # step sizes in the input's precision
-        delta = torch.einsum(
-            "blkr,kdr->blkd",
-            low.expand(-1, -1, directions, -1),
-            problem.w_dt.expand(directions, -1, -1),
-        )
+    delta = _Projection.apply(  # type: ignore[no-untyped-call]
+        low.expand(-1, -1, directions, -1), problem.w_dt.expand(directions, -1, -1)
+    )
     scanned: Tensor = function(
-        _walked(x.unsqueeze(2), walks).flatten(1, 2),
-        _walked(delta, walks).flatten(1, 2),
+        _walked(x.unsqueeze(2), walks.pixel).flatten(1, 2),
+        _walked(delta, walks.pixel).flatten(1, 2),
         problem.a.expand(directions, -1, -1).flatten(0, 1),
-        _walked(b, walks),
-        _walked(c, walks),
+        _walked(b, walks.pixel),
+        _walked(c, walks.pixel),
         D=problem.d.expand(directions, -1).flatten(),
         delta_bias=problem.dt_bias.expand(directions, -1).flatten(),
         delta_softplus=True,
     )
     by_walk = scanned.view(batch, directions, channels, length)
-    by_pixel = by_walk.gather(3, inverse[None, :, None, :].expand_as(by_walk))
+    by_pixel = by_walk.gather(3, walks.step[None, :, None, :].expand_as(by_walk))
     return by_pixel.sum(1).transpose(1, 2)
 
 

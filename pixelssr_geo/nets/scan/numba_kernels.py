@@ -9,11 +9,16 @@ rank, directions, sets of low, of w_dt, of a and of dt_bias, steps in a chunk).
 
 from __future__ import annotations
 
+import logging
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
+from numba.core import event
 
+from pixelssr_geo.nets.scan import numba_lanes
 from pixelssr_geo.nets.scan.numba_lanes import (
     LANES,
     add,
@@ -35,6 +40,9 @@ from pixelssr_geo.nets.scan.numba_lanes import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+log = logging.getLogger(__name__)
+
+_SOURCES = tuple(Path(str(file)) for file in (__file__, numba_lanes.__file__))
 _LOG2E = np.float32(1.4426950408889634)
 _ZERO, _ONE, _TWO, _MINUS = np.float32(0), np.float32(1), np.float32(2), np.float32(-1)
 # log1p(z) = 2 artanh(s), s = z / (2 + z), as s p(s^2): highest power first
@@ -43,14 +51,21 @@ _P5, _P4, _P3, _P2, _P1 = (
 )
 
 
+def _fingerprint() -> str:
+    """Return what tells these sources from any others."""
+    return sha256(b"".join(source.read_bytes() for source in _SOURCES)).hexdigest()[:16]
+
+
 def _kept(function: Callable[..., None]) -> Callable[..., None]:
     """Return the function compiled, and kept on disk if there is a place for it.
 
-    What is kept is found by this file's time and size: a change to ``numba_lanes`` alone is not seen.
+    Numba finds what is kept by the function's name, and the time and size of its file. Other files that
+    go into it would be missed, so the name tells what is in them.
     """
     try:
+        function.__qualname__ = f"{function.__name__}_{_fingerprint()}"
         compiled: Callable[..., None] = njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # neither this folder nor the user's cache can be written
+    except (RuntimeError, OSError):  # no folder can be written, or there are no source files
         compiled = njit(nogil=True)(function)
     return compiled
 
@@ -381,3 +396,18 @@ def backward(
         _add_columns(sums, w_at, count, rank, grad_w)
         bias_at = (item * bias_sets + k % bias_sets) * channels + first
         _add_columns(sums[rank * LANES :], bias_at, count, 1, grad_bias)
+
+
+class _Compilations(event.Listener):
+    """Logs the compilations of the two functions; what comes from disk is none."""
+
+    def on_start(self, event: Any) -> None:
+        """Say which function it is, once."""
+        if event.data["dispatcher"] in (forward, backward):
+            log.info("compiling the numba scan, once: %s", event.data["dispatcher"].__name__)
+
+    def on_end(self, event: Any) -> None:
+        """Say nothing."""
+
+
+event.register("numba:compile", _Compilations())

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pixelssr_geo.errors import DeviceError
 from pixelssr_geo.nets.scan.fused import CHUNK, KernelGradients, KernelInputs, fused_scan
 
 if TYPE_CHECKING:
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pixelssr_geo.nets.scan.problem import ScanProblem
+
+
+_INSTALL = 'pip install "pixelssr-geo[fast]"'
 
 
 def _flat(tensor: Tensor) -> NDArray[np.float32]:
@@ -37,14 +39,8 @@ def _shape(inputs: KernelInputs) -> tuple[int, ...]:
 
 
 def _kernels() -> ModuleType:
-    """Return the compiled functions; raise DeviceError if numba is there and does not work."""
-    try:
-        return import_module("pixelssr_geo.nets.scan.numba_kernels")
-    except ImportError as error:
-        raise DeviceError(
-            f"scan backend 'numba': numba cannot be imported ({error}): "
-            'pip install "pixelssr-geo[fast]", or set PIXELSSR_SCAN_BACKEND=torch'
-        ) from error
+    """Return the module of the compiled functions, which imports numba."""
+    return import_module("pixelssr_geo.nets.scan.numba_kernels")
 
 
 class _Compiled:
@@ -87,11 +83,16 @@ class _Compiled:
 
 @lru_cache(maxsize=1)
 def _absence() -> str | None:
-    """Return why numba cannot compile, as far as that shows without importing it."""
+    """Return why numba cannot compile; None if it can. It is imported or tried once in a process."""
     if find_spec("numba") is None:
-        return 'not installed: pip install "pixelssr-geo[fast]"'
+        return f"not installed: {_INSTALL}"
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in {"", "0"}:
         return "NUMBA_DISABLE_JIT is set: unset it"
+    try:
+        _kernels()
+    except Exception as error:  # noqa: BLE001 (it refuses other releases of numpy, or lacks LLVM)
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"numba cannot be imported ({said}): {_INSTALL}"
     return None
 
 
@@ -99,7 +100,10 @@ _KERNEL = _Compiled()
 
 
 def missing(device: torch.device) -> str | None:
-    """Return why the backend cannot serve ``device``; None if it can."""
+    """Return why the backend cannot serve ``device``; None if it can.
+
+    For a CPU, the first call in a process imports numba: about a second.
+    """
     if device.type != "cpu":
         return "computes on a CPU only"
     return _absence()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+TENSORS: Final = 6
+"""Fields of a :class:`ScanProblem` that are tensors; they come first."""
 
 
 class ScanProblem(NamedTuple):
@@ -34,6 +38,21 @@ class ScanProblem(NamedTuple):
     """Walks to sum over, numbered as in :mod:`pixelssr_geo.nets.scan.walks`."""
 
     @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The fields that are tensors, in their order."""
+        return self[:TENSORS]
+
+    @property
+    def rest(self) -> tuple[int, int, tuple[int, ...]]:
+        """The fields behind the tensors."""
+        return self[TENSORS:]
+
+    def to(self, dtype: torch.dtype) -> ScanProblem:
+        """Return the problem with all tensors in ``dtype``."""
+        x, low, w_dt, a, d, dt_bias = (t.to(dtype) for t in self.tensors)
+        return ScanProblem(x, low, w_dt, a, d, dt_bias, *self.rest)
+
+    @property
     def rank(self) -> int:
         """Rank R of the step-size projection."""
         return self.w_dt.shape[-1]
@@ -42,3 +61,17 @@ class ScanProblem(NamedTuple):
     def states(self) -> int:
         """Number N of states per channel."""
         return self.a.shape[-1]
+
+    @property
+    def skip(self) -> Tensor:
+        """Skip weights summed over the directions, ``(D,)``: the skip is the same in every walk."""
+        return self.d.sum(0) * self._walks_of_a_set
+
+    def gradient_of_d(self, skip: Tensor) -> Tensor:
+        """Return the gradient of ``d``, ``(K or 1, D)``, from that of :attr:`skip`, ``(D,)``."""
+        return (skip * self._walks_of_a_set).expand_as(self.d)
+
+    @property
+    def _walks_of_a_set(self) -> int:
+        """Number of directions that share a set of skip weights."""
+        return len(self.directions) // len(self.d)

@@ -57,7 +57,9 @@ def scan(problem: ScanProblem) -> Tensor:
         w_dt, a, d, dt_bias = (
             t[k % len(t)] for t in (problem.w_dt, problem.a, problem.d, problem.dt_bias)
         )
-        dt = functional.softplus(functional.linear(low[..., :rank], w_dt, dt_bias))
+        # Not a matrix product: autocast around the backward pass would reach into it.
+        projected = (low[..., :rank, None] * w_dt.t()).sum(-2)
+        dt = functional.softplus(projected + dt_bias)
         b, c = torch.split(low[..., rank:], states, dim=-1)
         x, dt, b, c = (t[:, index] for t in (problem.x, dt, b, c))
         walked = scan_sequence(x, dt, b, c, a, d)

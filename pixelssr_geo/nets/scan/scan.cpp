@@ -50,12 +50,12 @@ constexpr float kLog2e = 1.44269504088896341f;
 template <int W>
 struct Types {
     typedef float F __attribute__((vector_size(4 * W)));
-    typedef int32_t I __attribute__((vector_size(4 * W)));
+    typedef uint32_t U __attribute__((vector_size(4 * W)));
 };
 template <int W>
 using Floats = typename Types<W>::F;
 template <int W>
-using Ints = typename Types<W>::I;
+using Bits = typename Types<W>::U;  // without a sign, so that sums and shifts may overflow
 
 #define INLINE inline __attribute__((always_inline))
 #define RESTRICT __restrict__
@@ -128,7 +128,7 @@ INLINE float sum(Floats<W> v) {
 #if defined(__clang__) || __GNUC__ >= 12
 #define SHUFFLE(W, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-#define SHUFFLE(W, a, b, ...) __builtin_shuffle(a, b, Ints<W>{__VA_ARGS__})
+#define SHUFFLE(W, a, b, ...) __builtin_shuffle(a, b, Bits<W>{__VA_ARGS__})
 #endif
 
 // Lane j of the result is the sum over the lanes of p[j]. First 128-bit parts are summed crosswise,
@@ -213,13 +213,13 @@ INLINE Floats<W> power(Floats<W> scale, Floats<W> rate) {
     p = p * f + 0.24022648f;
     p = p * f + 0.69314718f;
     p = p * f + 1.0f;
-    return (Floats<W>)((Ints<W>)p + ((Ints<W>)r << 23));
+    return (Floats<W>)((Bits<W>)p + ((Bits<W>)r << 23));
 }
 
 #if defined(__AVX512F__)
 template <>
 INLINE Floats<16> power<16>(Floats<16> scale, Floats<16> rate) {
-    const Ints<16> table = {0x3f800000, 0x3f7daac3, 0x3f7b95c2, 0x3f79c3d3, 0x3f7837f0, 0x3f76f532,
+    const Bits<16> table = {0x3f800000, 0x3f7daac3, 0x3f7b95c2, 0x3f79c3d3, 0x3f7837f0, 0x3f76f532,
                             0x3f75fed7, 0x3f75583f, 0x3f7504f3, 0x3f7508a4, 0x3f75672a, 0x3f76248c,
                             0x3f7744fd, 0x3f78ccdf, 0x3f7ac0c7, 0x3f7d257d};
     const Floats<16> magic = all<16>(786432.0f);  // 1.5 * 2^19: rounds to sixteenths
@@ -229,15 +229,15 @@ INLINE Floats<16> power<16>(Floats<16> scale, Floats<16> rate) {
     Floats<16> p = f * 0.055502135f + 0.24023429f;
     p = p * f + 0.69314718f;
     p = p * f + 1.0f;
-    Ints<16> bits = (Ints<16>)_mm512_permutexvar_epi32((__m512i)r, (__m512i)table);
-    return (Floats<16>)(bits + ((Ints<16>)r << 19)) * p;
+    Bits<16> bits = (Bits<16>)_mm512_permutexvar_epi32((__m512i)r, (__m512i)table);
+    return (Floats<16>)(bits + ((Bits<16>)r << 19)) * p;
 }
 #endif
 
 #if defined(__AVX2__)
 template <>
 INLINE Floats<8> power<8>(Floats<8> scale, Floats<8> rate) {
-    const Ints<8> table = {0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7,
+    const Bits<8> table = {0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7,
                            0x3f7504f3, 0x3f75672a, 0x3f7744fd, 0x3f7ac0c7};
     const Floats<8> magic = all<8>(1572864.0f);  // 1.5 * 2^20: rounds to eighths
     Floats<8> t = greater<8>(all<8>(-126.0f), scale * rate);
@@ -246,8 +246,8 @@ INLINE Floats<8> power<8>(Floats<8> scale, Floats<8> rate) {
     Floats<8> p = f * 0.055496223f + 0.24025764f;
     p = p * f + 0.69314724f;
     p = p * f + 1.0f;
-    Ints<8> bits = (Ints<8>)_mm256_permutevar8x32_epi32((__m256i)table, (__m256i)r);
-    return (Floats<8>)(bits + ((Ints<8>)r << 20)) * p;
+    Bits<8> bits = (Bits<8>)_mm256_permutevar8x32_epi32((__m256i)table, (__m256i)r);
+    return (Floats<8>)(bits + ((Bits<8>)r << 20)) * p;
 }
 #endif
 

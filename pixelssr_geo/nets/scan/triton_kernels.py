@@ -136,6 +136,7 @@ def walk_chunks(
     image = (lane // channels // chunks % batch).to(tl.int64)
     k = lane // channels // chunks // batch
     lane = lane.to(tl.int64)
+    lanes = tl.cast(lanes, tl.int64)
 
     a = _load_parameter(rates + ((k % rate_sets) * channels + d) * N, live, N, FOURS)
     exponents = ()
@@ -175,7 +176,7 @@ def walk_chunks(
 
     # What a step needs first is loaded during the step before it.
     pixel = tl.load(path + tl.minimum(start, length - 1))
-    x_next = tl.load(x_image + pixel * channels)
+    x_next = tl.load(x_image + pixel.to(tl.int64) * channels)
     low_next = _load_fours(rows + pixel * stride, RP // 4)
     for block in range(blocks):
         if TASK == "marks":
@@ -190,7 +191,7 @@ def walk_chunks(
             if TASK == "outputs" or (TASK == "marks" and CHUNKED):
                 c = _load_fours(rows + here * stride + (RP + NP), FOURS)
             pixel = tl.load(path + tl.minimum(start + t + 1, length - 1))
-            x_next = tl.load(x_image + pixel * channels)
+            x_next = tl.load(x_image + pixel.to(tl.int64) * channels)
             low_next = _load_fours(rows + pixel * stride, RP // 4)
 
             inside = start + t < length
@@ -206,9 +207,9 @@ def walk_chunks(
                 span += dt
             if TASK == "outputs":
                 y = _dot(h, c, FOURS) + weight * x_t
-                tl.store(y_image + here * channels, y, mask=inside & live)
+                tl.store(y_image + here.to(tl.int64) * channels, y, mask=inside & live)
             if TASK == "marks" and CHUNKED:
-                dy = tl.where(inside, tl.load(dy_image + here * channels), 0.0)
+                dy = tl.where(inside, tl.load(dy_image + here.to(tl.int64) * channels), 0.0)
                 new_decayed = ()
                 new_gradient = ()
                 for g in tl.static_range(FOURS):
@@ -334,6 +335,7 @@ def walk_back(
     image = tl.cast(walked % batch, tl.int64)
     k = walked // batch
     lane = tl.program_id(0).to(tl.int64) * channels + d
+    lanes = tl.cast(lanes, tl.int64)
 
     ROW: tl.constexpr = RP + 2 * NP
     path = walk + k * length
@@ -382,11 +384,11 @@ def walk_back(
             for r in tl.static_range(R):
                 v += w[r] * tl.load(row + r)
             dt = tl.where(there, _softplus(v), 0.0)
-            x_i = tl.load(x_image + pixel * channels, mask=there, other=0.0)
+            x_i = tl.load(x_image + pixel.to(tl.int64) * channels, mask=there, other=0.0)
             pixels = pixels + (pixel,)
             dts = dts + (dt,)
             us = us + (dt * x_i,)
-            dys = dys + (tl.load(dy_image + pixel * channels, mask=there, other=0.0),)
+            dys = dys + (tl.load(dy_image + pixel.to(tl.int64) * channels, mask=there, other=0.0),)
             grad_u = grad_u + (tl.zeros((LANES,), dtype=tl.float32),)
             grad_dt = grad_dt + (tl.zeros((LANES,), dtype=tl.float32),)
 
@@ -436,7 +438,7 @@ def walk_back(
             grad_low = grad_low + (tl.zeros((LANES,), dtype=tl.float32),)
         for i in tl.static_range(STEPS):
             there = _live_below(live, first + i, length)
-            x_i = tl.load(x_image + pixels[i] * channels, mask=there, other=0.0)
+            x_i = tl.load(x_image + pixels[i].to(tl.int64) * channels, mask=there, other=0.0)
             row = row_image + pixels[i] * stride
             v = offset
             for r in tl.static_range(R):
@@ -444,7 +446,7 @@ def walk_back(
             slope = 1.0 / (1.0 + tl.exp(-v))
             before_softplus = tl.where(there, (grad_dt[i] + grad_u[i] * x_i) * slope, 0.0)
             grad_x_i = grad_u[i] * dts[i] + weight * dys[i]
-            tl.store(dx_image + pixels[i] * channels, grad_x_i, mask=there)
+            tl.store(dx_image + pixels[i].to(tl.int64) * channels, grad_x_i, mask=there)
             sum_skip += dys[i] * x_i
             sum_bias += before_softplus
             new_low = ()

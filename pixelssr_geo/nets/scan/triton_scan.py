@@ -11,9 +11,11 @@ occur, and all sums are of a fixed order: a result is reproducible to the last b
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +23,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pixelssr_geo.nets.scan.problem import ScanProblem
-from pixelssr_geo.nets.scan.walks import walk_index
+from pixelssr_geo.errors import SettingsError
+from pixelssr_geo.nets.scan.autocast import without_autocast
+from pixelssr_geo.nets.scan.problem import TENSORS, ScanProblem
+from pixelssr_geo.nets.scan.walks import cached_walks
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-_TENSORS = 6
-"""The fields of a problem that are tensors; they come first."""
+_NUMBERED = 1 << 31
+"""What a kernel numbers in 32 bits: lanes with their parts of a state, and steps of all walks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +80,17 @@ def _plan(walks: int, channels: int, length: int, multiprocessors: int, *, train
     return _Plan(ceil(length / (blocks * TUNING.steps)), blocks)
 
 
-@lru_cache(maxsize=64)
-def _walks(directions: tuple[int, ...], height: int, width: int, device: torch.device) -> Tensor:
-    """Return the pixel of each step, ``(direction, step)``, int32."""
-    with torch.inference_mode(False):  # a cached index must serve training, too
-        index = torch.stack([walk_index(k, height, width) for k in directions])
-        return index.to(device, torch.int32)
+def _check_numbers(problem: ScanProblem, plan: _Plan) -> None:
+    """Raise SettingsError if the problem has more lanes or steps than kernels can number."""
+    batch, length, channels = problem.x.shape
+    walks = len(problem.directions)
+    lanes = walks * batch * plan.chunks * channels
+    # Four numbers of a state to a lane, and a last program that may be partial.
+    if max(4 * lanes + 4 * TUNING.lanes, walks * length + length) > _NUMBERED:
+        raise SettingsError(
+            f"a scan of {batch} x {channels} channels along {walks} walks of {length} steps is too "
+            "large for the backend 'triton': cut the image into tiles or the batch into parts"
+        )
 
 
 @lru_cache(maxsize=16)
@@ -126,6 +135,8 @@ class _Launcher:
         self.lanes = self.walks * plan.chunks * self.channels
         self.fours = _padded(problem.states) // 4
         self.a = problem.a
+        height, width, directions = problem.rest
+        walks = cached_walks(directions, height, width, device=x.device, dtype=torch.int32)
         self.inputs = (
             x,
             packed,
@@ -133,7 +144,7 @@ class _Launcher:
             problem.a,
             problem.d,
             problem.dt_bias,
-            _walks(problem.directions, problem.height, problem.width, x.device),
+            walks.pixel,
         )
         self.sets = (
             packed.shape[2],
@@ -283,25 +294,27 @@ class _TritonScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
-        tensors = [t.contiguous() for t in arguments[:_TENSORS]]
-        problem = ScanProblem(*tensors, *arguments[_TENSORS:])
+        tensors = [t.contiguous() for t in arguments[:TENSORS]]
+        problem = ScanProblem(*tensors, *arguments[TENSORS:])
         packed = _pack(problem)
         training = any(ctx.needs_input_grad)
         walks = len(problem.directions) * len(problem.x)
         *_, length, channels = problem.x.shape
         multiprocessors = _multiprocessors(problem.x.device)
         plan = _plan(walks, channels, length, multiprocessors, training=training)
+        _check_numbers(problem, plan)
         launcher = _Launcher(problem, packed, plan)
         with launcher.device():
             starts, spans = launcher.starts()
             scanned = launcher.empty(len(problem.directions), *problem.x.shape)
             launcher.forwards("outputs", starts, spans, output=scanned)
-        ctx.plan, ctx.rest = plan, problem[_TENSORS:]
+        ctx.plan, ctx.rest = plan, problem.rest
         ctx.save_for_backward(*tensors, packed, starts, spans)
         return scanned.sum(0)
 
     @staticmethod
     @once_differentiable
+    @without_autocast
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, packed, starts, spans = ctx.saved_tensors
         problem = ScanProblem(*tensors, *ctx.rest)
@@ -314,7 +327,37 @@ class _TritonScan(torch.autograd.Function):
 
 def _interpreted() -> bool:
     """Return whether Triton's interpreter stands in for its compiler."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
+    return os.environ.get("TRITON_INTERPRET", "").lower() in {"1", "true", "on", "y", "yes"}
+
+
+def _c_compiler() -> str | None:
+    """Return the C compiler as Triton finds it; None if there is none."""
+    wanted = os.environ.get("CC")
+    candidates = ("gcc", "clang") if wanted is None else (wanted,)
+    return next((name for name in candidates if shutil.which(name)), None)
+
+
+def _driver() -> Any:
+    """Return Triton's driver of the device."""
+    return import_module("triton.runtime").driver.active
+
+
+def _launch_failure() -> str | None:
+    """Return why kernels cannot be launched; None if they can.
+
+    Triton has its launcher in C and compiles it at run time: one for all kernels where the driver has
+    ``launch``, which asking for the driver makes or finds on disk; otherwise, in older releases, one
+    more for each kernel.
+    """
+    cure = "install gcc or clang and Python's headers, or set CC"
+    try:
+        complete = hasattr(_driver().utils, "launch")
+    except Exception as error:  # noqa: BLE001 (compiler, headers and driver fail each in its way)
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"triton cannot make its launcher ({said}): {cure}"
+    if not complete and _c_compiler() is None:
+        return f"triton finds no C compiler for its launchers: {cure}"
+    return None
 
 
 @lru_cache(maxsize=16)
@@ -323,7 +366,8 @@ def missing(device: torch.device) -> str | None:
 
     The CPU is served through Triton's interpreter alone (``TRITON_INTERPRET=1``), for tests.
     """
-    if not _interpreted():
+    interpreted = _interpreted()
+    if not interpreted:
         if device.type != "cuda":
             return "needs a CUDA device"
         if not torch.cuda.is_available():
@@ -332,10 +376,13 @@ def missing(device: torch.device) -> str | None:
         if major < 7:
             return f"needs compute capability 7.0, the device has {major}.{minor}"
     try:
-        from pixelssr_geo.nets.scan import triton_kernels  # noqa: F401
-    except ImportError as error:
+        import_module("pixelssr_geo.nets.scan.triton_kernels")
+    except ModuleNotFoundError as error:
         return f"triton is not installed ({error}): pip install triton"
-    return None
+    except Exception as error:  # noqa: BLE001 (a broken installation fails in many ways)
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"triton cannot be imported ({said}): pip install triton"
+    return None if interpreted else _launch_failure()
 
 
 def scan(problem: ScanProblem) -> Tensor:
@@ -343,6 +390,11 @@ def scan(problem: ScanProblem) -> Tensor:
 
     Memory beside inputs and output, in arrays of the output's size: K (one each direction); in the
     backward pass about K (1 + N / 8 + (R + 2N) / 32).
+
+    Raises
+    ------
+    SettingsError
+        If the problem has more lanes or steps than the kernels can number.
     """
     result: Tensor = _TritonScan.apply(*problem)  # type: ignore[no-untyped-call]
     return result

@@ -8,6 +8,9 @@ well: for the ablation.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -24,7 +27,7 @@ DIAGONALS = ALL_DIRECTIONS[4:]
 
 
 def walk_index(
-    direction: int, height: int, width: int, *, device: torch.device | None = None
+    direction: int, height: int, width: int, *, device: torch.device | str = "cpu"
 ) -> Tensor:
     """Return the row-major pixel number visited at each step, ``(step,)``.
 
@@ -35,7 +38,7 @@ def walk_index(
     height, width
         Size of the image in pixels.
     device
-        Where the index lies.
+        Where the index lies; torch's default device has no say.
     """
     index = torch.arange(height * width, device=device)
     row, column = index // width, index % width
@@ -49,3 +52,52 @@ def inverse_index(index: Tensor) -> Tensor:
     inverse = torch.empty_like(index)
     inverse[index] = torch.arange(len(index), device=index.device)
     return inverse
+
+
+class Walks(NamedTuple):
+    """Where several walks lead; integers, on the device asked for."""
+
+    pixel: Tensor
+    """Pixel at each step, ``(walk, step)``."""
+    step: Tensor
+    """Step at which each pixel is visited, ``(walk, pixel)``."""
+
+
+def _walks(
+    directions: tuple[int, ...], height: int, width: int, device: torch.device, dtype: torch.dtype
+) -> Walks:
+    with torch.inference_mode(False):  # what is kept must serve training, too
+        indices = [walk_index(direction, height, width) for direction in directions]
+        both = torch.stack(indices), torch.stack([inverse_index(index) for index in indices])
+        return Walks(*(t.to(device, dtype) for t in both))
+
+
+_kept_walks = lru_cache(maxsize=8)(_walks)
+_KEPT_PIXELS = 1 << 18  # of an image; the indices of larger ones would fill the memory
+
+
+def cached_walks(
+    directions: tuple[int, ...],
+    height: int,
+    width: int,
+    *,
+    device: torch.device,
+    dtype: torch.dtype = torch.int64,
+) -> Walks:
+    """Return the walks of ``directions`` over an image, kept for the next call if it is not large.
+
+    They belong to all callers: read them only.
+
+    Parameters
+    ----------
+    directions
+        Some of :data:`ALL_DIRECTIONS`.
+    height, width
+        Size of the image in pixels.
+    device
+        Where the indices lie.
+    dtype
+        Their kind of integers.
+    """
+    make = _kept_walks if height * width <= _KEPT_PIXELS else _walks
+    return make(directions, height, width, device, dtype)

@@ -1,9 +1,11 @@
 """The C++ kernel is built once, into a place that is safe to load code from, or says why not."""
 
 import ctypes
+import logging
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -161,6 +163,115 @@ def test_library_that_others_can_write_is_refused(source: Path) -> None:
     cpp_build.built_library(source).chmod(0o722)
     with pytest.raises(DeviceError, match="writable by others"):
         cpp_build.built_library(source)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_folder_that_others_can_exchange_is_refused(cache: Path, tmp_path: Path) -> None:
+    cpp_build.cache_folder()
+    tmp_path.chmod(0o777)
+    try:
+        with pytest.raises(DeviceError, match=f"'{tmp_path}' is writable by others, who could"):
+            cpp_build.cache_folder()
+        tmp_path.chmod(0o1777)  # as the system's folder for temporary files
+        assert cpp_build.cache_folder() == cache.resolve()
+    finally:
+        tmp_path.chmod(0o700)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_folder_in_another_users_folder_is_refused(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpp_build.cache_folder()
+    lstat = Path.lstat
+
+    def of_another(path: Path) -> os.stat_result:
+        found = lstat(path)
+        return os.stat_result((*found[:4], 12345, *found[5:])) if path == tmp_path else found
+
+    monkeypatch.setattr(Path, "lstat", of_another)
+    with pytest.raises(DeviceError, match=f"'{tmp_path}' belongs to another user, who could"):
+        cpp_build.cache_folder()
+
+
+@pytest.mark.usefixtures("compiler")
+def test_code_is_not_loaded_through_links(cache: Path, source: Path, tmp_path: Path) -> None:
+    library = cpp_build.built_library(source)
+    library.rename(tmp_path / library.name)
+    library.symlink_to(tmp_path / library.name)
+    with pytest.raises(DeviceError, match="is a link"):
+        cpp_build.built_library(source)
+    cache.rename(tmp_path / "elsewhere")
+    cache.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DeviceError, match=f"'{cache}' is a link"):
+        cpp_build.built_library(source)
+
+
+def test_folders_are_made_for_the_user_alone_whatever_the_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIXELSSR_CACHE", str(tmp_path / "a" / "b"))
+    before = os.umask(0o002)
+    try:
+        folder = cpp_build.cache_folder()
+    finally:
+        os.umask(before)
+    for made in (folder, folder.parent, folder.parent.parent):
+        assert made.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.usefixtures("compiler")
+def test_what_killed_builds_left_is_removed(cache: Path, source: Path) -> None:
+    old, fresh = (cpp_build.cache_folder() / f"building-{name}" for name in ("old", "fresh"))
+    for folder in (old, fresh):
+        folder.mkdir()
+        (folder / "part.so").touch()
+    long_ago = time.time() - 2 * cpp_build._ABANDONED_SECONDS
+    os.utime(old, (long_ago, long_ago))
+    cpp_build.built_library(source)
+    assert not old.exists()
+    assert fresh.exists()
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_spoilt_library_is_built_once_more() -> None:
+    library = cpp_build.built_library(cpp.SOURCE)
+    library.write_bytes(b"spoilt")
+    assert cpp.missing(CPU) is None
+    assert library.stat().st_size > 1000
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [(platform, "machine", lambda: "sparc"), (sys, "platform", "sunos")],
+)
+def test_systems_and_machines_that_share_a_home_have_their_own_libraries(
+    module: object,
+    name: str,
+    value: object,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cpp_build, "_flags", lambda: ("-O1", "-fPIC", "-shared"))
+    here = cpp_build.built_library(source)
+    monkeypatch.setattr(module, name, value)
+    assert cpp_build.built_library(source) != here
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_build_is_announced(source: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "pixelssr_geo"):
+        for _ in range(2):
+            cpp_build.built_library(source)
+    assert caplog.messages == ["building the C++ scan, once on this machine"]
+
+
+@pytest.mark.parametrize("backend", ["warp", "mamba-ssm"])
+def test_an_error_message_builds_nothing(backend: str, cache: Path) -> None:
+    with pytest.raises(DeviceError):
+        chosen_backend(backend)
+    assert not cache.exists()
 
 
 @pytest.mark.usefixtures("compiler")

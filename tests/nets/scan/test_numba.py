@@ -1,17 +1,19 @@
 """The vectors that the numba kernel is written in, and when it is there."""
 
 import importlib.util
+import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from pixelssr_geo.errors import DeviceError
-from pixelssr_geo.nets.scan import chosen_backend, numba_scan, scan_backends
+from pixelssr_geo.nets.scan import chosen_backend, cpp, numba_scan, scan_backends
 
 CPU = torch.device("cpu")
 needs_numba = pytest.mark.skipif(
@@ -23,6 +25,7 @@ needs_numba = pytest.mark.skipif(
 def fresh(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.delenv("PIXELSSR_SCAN_BACKEND", raising=False)
     monkeypatch.setattr(numba_scan, "_absence", numba_scan._absence.__wrapped__)
+    monkeypatch.setattr(cpp, "missing", lambda device: "not in this test")
     return monkeypatch
 
 
@@ -32,7 +35,13 @@ def test_without_numba_the_extra_is_named(fresh: pytest.MonkeyPatch) -> None:
     assert numba_scan.missing(CPU) == reason
     with pytest.raises(DeviceError, match="not installed"):
         chosen_backend("numba")
-    assert chosen_backend() != "numba"
+    assert chosen_backend() == "torch"
+
+
+@needs_numba
+def test_numba_that_works_is_taken_where_there_is_no_compiler(fresh: pytest.MonkeyPatch) -> None:
+    assert numba_scan.missing(CPU) is None
+    assert chosen_backend() == "numba"
 
 
 @needs_numba
@@ -45,19 +54,94 @@ def test_other_devices_are_refused() -> None:
     assert scan_backends("cuda")["numba"] == "computes on a CPU only"
 
 
-def test_numba_that_does_not_import_is_told(fresh: pytest.MonkeyPatch) -> None:
-    name = "pixelssr_geo.nets.scan.numba_kernels"
-    fresh.setitem(sys.modules, name, None)
-    with pytest.raises(DeviceError, match="PIXELSSR_SCAN_BACKEND=torch"):
-        numba_scan._kernels()
+@needs_numba
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            ImportError("Numba needs NumPy 2.3 or less. Got 2.4.\nmore"),
+            "NumPy 2.3 or less. Got 2.4",
+        ),
+        (OSError("Could not find/load shared object file: llvmlite.so"), "shared object file"),
+        (AttributeError(), "AttributeError"),
+    ],
+)
+def test_numba_that_does_not_import_is_told_and_not_taken(
+    error: Exception, said: str, fresh: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> ModuleType:
+        raise error
+
+    fresh.setattr(numba_scan, "import_module", fail)
+    reason = numba_scan.missing(CPU)
+    assert reason is not None
+    assert reason.startswith("numba cannot be imported (")
+    assert said in reason
+    assert "\n" not in reason
+    assert chosen_backend() == "torch"
 
 
-def test_asking_whether_it_is_there_does_not_import_numba() -> None:
+def test_numba_is_not_imported_where_a_better_backend_serves() -> None:
     code = (
-        "import sys; from pixelssr_geo.nets.scan import numba_scan; import torch;"
-        "numba_scan.missing(torch.device('cpu')); assert 'numba' not in sys.modules"
+        "import sys; from pixelssr_geo.nets import scan;"
+        "scan.cpp.missing = lambda device: None; assert scan.chosen_backend() == 'cpp';"
+        "assert 'numba' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    environment = {k: v for k, v in os.environ.items() if k != "PIXELSSR_SCAN_BACKEND"}
+    code = f"import pixelssr_geo.nets.scan.cpp; {code}"
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def twice(array):
+    array *= 2
+
+
+@needs_numba
+def test_what_was_compiled_is_taken_again_until_a_source_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from numba.core import config
+
+    from pixelssr_geo.nets.scan import numba_kernels
+
+    lanes = tmp_path / "lanes.py"
+    lanes.write_text("LANES = 16")
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(numba_kernels, "_SOURCES", (lanes,))
+
+    def is_compiled() -> bool:
+        compiled = numba_kernels._kept(twice)
+        compiled(np.ones(1, np.float32))
+        return not compiled.stats.cache_hits
+
+    assert is_compiled()
+    assert not is_compiled()
+    lanes.write_text("LANES = 32")
+    assert is_compiled()
+    assert not is_compiled()
+
+
+@needs_numba
+def test_both_sources_tell_what_was_compiled() -> None:
+    from pixelssr_geo.nets.scan import numba_kernels
+
+    names = [source.name for source in numba_kernels._SOURCES]
+    assert names == ["numba_kernels.py", "numba_lanes.py"]
+    assert numba_kernels._fingerprint() in numba_kernels.backward.__qualname__
+
+
+@needs_numba
+def test_a_compilation_is_announced(caplog: pytest.LogCaptureFixture) -> None:
+    import numba
+
+    from pixelssr_geo.nets.scan import numba_kernels
+
+    with caplog.at_level(logging.INFO, "pixelssr_geo"):
+        numba.njit(lambda: 1)()
+        assert not caplog.messages
+        data = {"dispatcher": numba_kernels.forward}
+        with numba.core.event.trigger_event("numba:compile", data=data):
+            assert caplog.messages == ["compiling the numba scan, once: forward"]
 
 
 KERNELS_WITHOUT_A_PLACE = """

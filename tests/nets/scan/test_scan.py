@@ -6,11 +6,13 @@ from torch import Tensor
 
 from pixelssr_geo.errors import DeviceError, SettingsError
 from pixelssr_geo.nets.scan import (
+    ScanBackend,
     available_backends,
     blocked,
     chosen_backend,
     scan_backends,
     selective_scan_2d,
+    walks,
 )
 
 NAMES = ("x", "low", "w_dt", "a", "d", "dt_bias")
@@ -156,9 +158,33 @@ def test_autocast_does_not_reach_into_the_scan(backend: str) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
-def test_unknown_backend_is_refused_with_those_there() -> None:
-    with pytest.raises(DeviceError, match=r"'warp' is not known; available on cpu: .*torch"):
+@pytest.mark.parametrize("backend", [*FAST, "reference"])
+def test_autocast_around_the_backward_pass_changes_no_gradient(backend: str) -> None:
+    arguments, settings = make_arguments("shared input, own rates")
+    single = [t.float() for t in arguments]
+    expected = run(single, settings, backend)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = run(single, settings, backend)
+    assert_close(found, [t.double() for t in expected], 1e-6)
+
+
+def test_unknown_backend_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(
+        DeviceError, match=r"'warp' is not known, expected one of .*torch, .*'auto'"
+    ):
         chosen_backend("warp")
+
+
+@pytest.mark.parametrize(("backend", "dtype"), [("warp", "float32"), ("cpp", "float64")])
+def test_a_refusal_tries_no_other_backend(
+    backend: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(self: ScanBackend, device: torch.device) -> None:
+        pytest.fail(f"{self.module} was tried")
+
+    monkeypatch.setattr(ScanBackend, "missing", missing)
+    with pytest.raises(DeviceError, match=backend):
+        chosen_backend(backend, dtype=getattr(torch, dtype))
 
 
 def test_environment_variable_stands_in_for_auto(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +210,82 @@ def test_misshapen_arguments_are_refused(index: int) -> None:
         selective_scan_2d(*arguments, **settings)
 
 
-def test_unknown_direction_is_refused() -> None:
+@pytest.mark.parametrize("index", range(len(NAMES)))
+def test_a_missing_axis_is_refused(index: int) -> None:
+    arguments, settings = make_arguments("odd and not square")
+    arguments[index] = arguments[index][0]
+    with pytest.raises(SettingsError, match=rf"'{NAMES[index]}' has shape .* axes"):
+        selective_scan_2d(*arguments, **settings)
+
+
+@pytest.mark.parametrize("index", range(1, len(NAMES)))
+def test_a_tensor_on_another_device_is_refused(index: int) -> None:
+    arguments, settings = make_arguments("odd and not square")
+    arguments = [t.float() for t in arguments]
+    arguments[index] = arguments[index].to("meta")
+    with pytest.raises(SettingsError, match=rf"'{NAMES[index]}' lies on meta, expected cpu"):
+        selective_scan_2d(*arguments, **settings)
+
+
+@pytest.mark.parametrize("index", range(len(NAMES)))
+def test_integers_are_refused(index: int) -> None:
+    arguments, settings = make_arguments("one row")
+    arguments[index] = arguments[index].long()
+    with pytest.raises(SettingsError, match="expected floating point"):
+        selective_scan_2d(*arguments, **settings)
+
+
+@pytest.mark.parametrize("directions", [(8,), (-1,), (), (0.0,), (True,), ("0",), "0", 0, None])
+def test_what_is_no_direction_is_refused(directions: object) -> None:
     arguments, settings = make_arguments("one direction")
     with pytest.raises(SettingsError, match="directions"):
-        selective_scan_2d(*arguments, **settings | {"directions": (8,)})
+        selective_scan_2d(*arguments, **settings | {"directions": directions})
+
+
+@pytest.mark.parametrize(
+    ("pixels", "inner", "states", "rank"), [(0, 2, 2, 1), (6, 0, 2, 1), (6, 2, 0, 1), (6, 2, 2, 0)]
+)
+def test_empty_axes_are_refused(pixels: int, inner: int, states: int, rank: int) -> None:
+    arguments = [torch.ones(1, pixels, inner), torch.ones(1, pixels, 1, rank + 2 * states)]
+    arguments += [torch.ones(1, inner, rank), -torch.ones(1, inner, states)]
+    arguments += [torch.ones(1, inner), torch.ones(1, inner)]
+    with pytest.raises(SettingsError):
+        selective_scan_2d(*arguments, height=pixels // 3, width=3)
+
+
+def test_negative_sizes_are_refused() -> None:
+    arguments, settings = make_arguments("odd and not square")
+    with pytest.raises(SettingsError, match="-9 x -13 pixels"):
+        selective_scan_2d(*arguments, **settings | {"height": -9, "width": -13})
+
+
+@pytest.mark.parametrize("backend", FAST)
+def test_the_default_device_does_not_matter(backend: str) -> None:
+    arguments, settings = make_arguments("diagonals")
+    single = [t.float() for t in arguments]
+    expected = run(single, settings, backend)
+    walks._kept_walks.cache_clear()
+    with torch.device("meta"):
+        y = selective_scan_2d(*(t.requires_grad_() for t in single), **settings, backend=backend)
+        with torch.device("cpu"):
+            upstream = torch.linspace(-1, 1, y.numel()).view_as(y)
+        found = [y.detach(), *torch.autograd.grad(y, single, upstream)]
+    assert_close(found, [t.double() for t in expected], 1e-6)
+
+
+def test_walks_first_made_in_inference_serve_training() -> None:
+    walks._kept_walks.cache_clear()
+    with torch.inference_mode():
+        kept = walks.cached_walks((0, 3), 4, 5, device=torch.device("cpu"))
+    assert not kept.pixel.is_inference()
+    assert walks.cached_walks((0, 3), 4, 5, device=torch.device("cpu")) is kept
+    steps = torch.arange(20).expand(2, -1)
+    assert torch.equal(kept.step.gather(1, kept.pixel), steps)
+
+
+def test_walks_of_large_images_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walks, "_KEPT_PIXELS", 20)
+    walks._kept_walks.cache_clear()
+    for height, width in ((4, 5), (3, 7)):
+        walks.cached_walks((0,), height, width, device=torch.device("cpu"))
+    assert walks._kept_walks.cache_info().currsize == 1
