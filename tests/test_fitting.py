@@ -436,13 +436,14 @@ class TestWeights:
             train(make_scene(), None, tmp_path / "v.safetensors", method="ridge")
 
     @pytest.mark.parametrize(
-        "options", [{"widht": 3}, {"width": "40"}, {"scan_backend": "scan"}], ids=str
+        ("options", "named"),
+        [({"widht": 3}, "widht"), ({"width": "40"}, "width"), ({"scan_backend": "warp"}, "warp")],
     )
     def test_options_of_the_network_are_refused_before_the_scene_is_read(
-        self, options: dict[str, object]
+        self, options: dict[str, object], named: str
     ) -> None:
         told: list[str] = []
-        with pytest.raises((SettingsError, DeviceError), match=next(iter(options))):
+        with pytest.raises((SettingsError, DeviceError), match=named):
             fit(
                 make_scene(),
                 make_points(10),
