@@ -409,7 +409,8 @@ def _computes_on(settings: Settings, points: PointSpectra | None) -> str:
     from pixelssr_geo.nets.scan import chosen_backend
 
     device = resolve_device(settings.device)
-    return f"{device.type}, scan {chosen_backend(settings.net_options.get('scan_backend', 'auto'), device)}"
+    backend = chosen_backend(settings.net_options.get("scan_backend", "auto"), device)
+    return f"{device.type}, scan {backend}"
 
 
 def _plan(model: FittedModel) -> TilePlan:
