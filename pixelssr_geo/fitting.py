@@ -319,6 +319,8 @@ def fit(
     statistics = scene_statistics(reader, tell)
     _check_size(statistics)
     notes += _label_notes(settings, labels)
+    if settings.precision == "tf32" and device.type == "cpu":
+        notes += ["precision tf32 changes nothing on a CPU"]
     context = _Context(settings, channels, matrix, reader, labels, statistics, device, tell, kept)
     base = FittedModel(
         settings=settings,

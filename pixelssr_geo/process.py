@@ -14,12 +14,11 @@ def prepare_process() -> None:
 
     To be called before torch is imported. Both matter where a network runs tile after tile:
 
-    * Threads that wait for others give their core away: on a busy machine spinning costs several
-      times the work itself (measured: 5.8 s instead of 1.0 s a training step).
+    * Threads that wait for others give their core away: on a busy machine spinning can cost several
+      times the work itself.
     * A network's arrays are a few megabytes each. By default glibc gives such memory back to the
-      system at once and asks for it again, page by page (measured in the main thread, where
-      networks train: 15,000 page faults a forward pass; other threads have hardly any). Other C
-      libraries are left alone.
+      system at once and asks for it again, page by page. That is so in the main
+      thread; others have hardly any such faults. Other C libraries are left alone.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when OpenMP is loaded
     if platform.libc_ver()[0] == "glibc":

@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import pixelssr_geo
 from pixelssr_geo.cli.main import COMMANDS, cli
 from pixelssr_geo.nets.dypro.config import DyProConfig
+from pixelssr_geo.nets.registry import net_config
 from pixelssr_geo.settings import PAPER_ONLY, Settings
 from pixelssr_geo.spectra import get_sensor, list_sensors
 
@@ -178,6 +180,23 @@ def test_the_table_of_networks_is_what_the_command_prints():
     )  # fmt: skip
     text = (PAGES / "benchmarks.md").read_text()
     assert f"<!-- tiles -->\n{ran.stdout.strip()}\n<!-- end -->" in text
+
+
+def test_the_table_of_files_is_what_the_command_prints():
+    results = ROOT / "tests" / "benchmarks" / "results" / "formats.csv"
+    ran = subprocess.run(
+        [sys.executable, ROOT / "tests" / "benchmarks" / "formats.py", "--table", results],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    found = (PAGES / "benchmarks.md").read_text().partition("<!-- files -->")[2]
+    assert found.partition("<!-- end -->")[0].strip() == ran.stdout.strip()
+
+
+def test_the_documented_file_of_settings_is_one():
+    (text,) = blocks(PAGES / "fidelity.md", "toml")
+    settings = Settings.of(**tomllib.loads(text))
+    net_config("dypro-mamba", settings.net_options)
+    assert settings.method == "paper"
 
 
 def test_the_sizes_of_the_ablations_are_what_the_command_prints():

@@ -513,6 +513,12 @@ def test_progress_names_the_folds() -> None:
     assert told[3:] == [("training on all points", 1, 1)]
 
 
+def test_a_precision_that_changes_nothing_is_noted() -> None:
+    told = "precision tf32 changes nothing on a CPU"
+    assert told in fitted(6, method="ridge", precision="tf32").notes
+    assert told not in fitted(6, method="ridge").notes
+
+
 @pytest.mark.parametrize("method", ["product", "dypro", "paper"])
 def test_a_scene_with_holes_is_fitted_on_what_it_has(method: str) -> None:
     bands = BANDS.copy()
