@@ -37,7 +37,7 @@ from pixelssr_geo.estimator import (
 from pixelssr_geo.pairing import PairedPoints, default_channels, pair_points
 from pixelssr_geo.scene import check_response, cube_channels, open_cube, scene_response
 from pixelssr_geo.spectra import ChannelGrid, SpectralResponse
-from pixelssr_geo.tiling.mosaic import TileFunction, blend_block, fill_invalid
+from pixelssr_geo.tiling.mosaic import MicroBatch, TileFunction, blend_block, fill_invalid
 from pixelssr_geo.tiling.plan import TilePlan, Window
 
 if TYPE_CHECKING:
@@ -72,6 +72,9 @@ GATE_POINTS = 50
 CORRECTION_POINTS = 5
 """Labels that a correction needs at least."""
 
+GPU_BATCH = 16
+"""Tiles in a forward pass on a GPU, unless the settings say another number."""
+
 STATISTICS_BLOCK = 1024
 """Rows and columns read at a time by the pass over the scene."""
 
@@ -94,6 +97,14 @@ class SceneReader:
 
     data: Any
     """Dask or NumPy array ``(band, y, x)``, usable bands only."""
+    held: tuple[Window, NDArray[np.float32]] | None = None
+    """A window whose values are at hand."""
+
+    def holding(self, window: Window) -> SceneReader:
+        """The same reader, which reads this window now and does not read within it again."""
+        values = self.window(window)
+        values.flags.writeable = False
+        return replace(self, held=(window, values))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -102,6 +113,9 @@ class SceneReader:
 
     def window(self, window: Window) -> NDArray[np.float32]:
         """Values ``(band, y, x)``; NaN in every band where any band has no data."""
+        if self.held is not None and window.intersect(self.held[0]) == window:
+            place, known = self.held
+            return known[:, *window.relative_to(place).slices]
         values = self.data[:, *window.slices]
         if hasattr(values, "compute"):
             # Blocks already run in parallel, so reading inside one stays in its thread.
@@ -170,6 +184,8 @@ class FittedModel:
     """Error at withheld points, or None where there are too few."""
     device: torch.device
     """Where the networks run."""
+    batch: MicroBatch
+    """Tiles in one of their forward passes."""
     weights_hash: str | None
     """Hash of the weights file, or None."""
     notes: tuple[str, ...]
@@ -180,6 +196,19 @@ class FittedModel:
         """Name of the network that takes part in the cube, or None."""
         used = self.correction is not None or self.pixel_model is not None
         return NETWORK if used else None
+
+    def on(self, device: torch.device) -> FittedModel:
+        """The same model with its networks moved to a device."""
+        if self.correction is not None:
+            self.correction.to(device)
+        if self.pixel_model is not None:
+            self.pixel_model.net.to(device)
+        return replace(self, device=device, batch=micro_batch(self.settings, device))
+
+    def holding(self, plan: TilePlan, window: Window) -> FittedModel:
+        """The same model with all that a block needs of the scene read now, once."""
+        needed = plan.read_window(window) if self.network else window
+        return replace(self, reader=self.reader.holding(needed))
 
     def block(
         self,
@@ -205,7 +234,8 @@ class FittedModel:
         cube = self.estimator.mean(scene)
         if self.correction is not None and self.gate is not None:
             found = self._blended(plan, window, self._correction_tiles, pool, stop)
-            cube += self.gate.value * found
+            found *= self.gate.value
+            cube += found
             cube = self.projection.on_cube(cube, scene)
         return cube
 
@@ -225,19 +255,28 @@ class FittedModel:
         pool: Executor | None,
         stop: threading.Event | None,
     ) -> NDArray[np.float32]:
-        from pixelssr_geo.nets.precision import products_in
+        import torch
 
-        with products_in(self.settings.precision, self.device):
-            return blend_block(
-                plan,
-                window,
-                tiles,
-                self.reader.window,
-                channels=len(self.channels),
-                batch_size=self.settings.batch_size or (1 if self.device.type == "cpu" else 16),
-                pool=pool,
-                stop=stop,
-            )
+        from pixelssr_geo.nets.precision import products_in
+        from pixelssr_geo.training.loop import side_by_side
+
+        try:
+            with products_in(self.settings.precision, self.device), side_by_side(self.device):
+                return blend_block(
+                    plan,
+                    window,
+                    tiles,
+                    self.reader.window,
+                    channels=len(self.channels),
+                    batch=self.batch,
+                    pool=pool,
+                    stop=stop,
+                )
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(
+                f"device {self.device} has too little memory for one tile of {plan.tile} x "
+                f"{plan.tile} pixels, other programs may occupy it: free it, or give --device cpu"
+            ) from error
 
     def _pixel_tiles(
         self, stack: NDArray[np.float32], tiles: NDArray[np.int64]
@@ -255,12 +294,29 @@ class FittedModel:
         return correct_tiles(self.correction, self.estimator, stack, self.device)
 
 
+def micro_batch(settings: Settings, device: torch.device) -> MicroBatch:
+    """Tiles in a forward pass.
+
+    On a CPU one, whatever the settings say: tiles beside each other in threads use its cores
+    better, and the size of a batch would change the last bits of some operations.
+    """
+    tiles = 1 if device.type == "cpu" else settings.batch_size or GPU_BATCH
+    return MicroBatch(tiles, _lacks_memory)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError)
+
+
 def fit(
     scene: xr.DataArray,
     points: PointSpectra | None,
     settings: Settings,
     *,
     response: SpectralResponse | None = None,
+    device: torch.device | None = None,
     kept: Path | None = None,
     progress: Progress | None = None,
 ) -> FittedModel:
@@ -279,6 +335,8 @@ def fit(
         What to do.
     response
         Spectral response of the scene's bands; by default what the scene says.
+    device
+        Where to train; by default what the settings say.
     kept
         Where a trained network is kept, ``*.safetensors``: read if the file is there, else written.
         For a run that goes on; everything else is fitted again, to the same result.
@@ -295,7 +353,7 @@ def fit(
     from pixelssr_geo.nets.scan import chosen_backend
 
     tell = progress or _silent
-    device = resolve_device(settings.device)
+    device = resolve_device(settings.device) if device is None else device
     if settings.method in NETWORK_METHODS:
         net_config(NETWORK, settings.net_options)
     if may_use_network(settings, points):
@@ -319,8 +377,8 @@ def fit(
     statistics = scene_statistics(reader, tell)
     _check_size(statistics)
     notes += _label_notes(settings, labels)
-    if settings.precision == "tf32" and device.type == "cpu":
-        notes += ["precision tf32 changes nothing on a CPU"]
+    if device.type == "cpu":
+        notes += _idle_on_cpu(settings)
     context = _Context(settings, channels, matrix, reader, labels, statistics, device, tell, kept)
     base = FittedModel(
         settings=settings,
@@ -335,6 +393,7 @@ def fit(
         paired=paired,
         cross_validation=None,
         device=device,
+        batch=micro_batch(settings, device),
         weights_hash=None,
         notes=tuple(notes),
     )
@@ -759,6 +818,16 @@ def _label_notes(settings: Settings, labels: Labels | None) -> list[str]:
         case ("paper", _, _) | (_, _, True):
             return []
     return ["no usable point: the cube rests on the spectral library alone"]
+
+
+def _idle_on_cpu(settings: Settings) -> list[str]:
+    """What was asked for and changes nothing there."""
+    told = []
+    if settings.precision == "tf32":
+        told.append("precision tf32 changes nothing on a CPU")
+    if settings.batch_size not in (None, 1):
+        told.append("a batch size changes nothing on a CPU: tiles run beside each other in threads")
+    return told
 
 
 def _ordered(scene: xr.DataArray) -> xr.DataArray:

@@ -15,7 +15,7 @@ import pytest
 import xarray as xr
 
 from pixelssr_geo import reconstruction
-from pixelssr_geo.errors import ClusterError, OutputError, ResumeError, SettingsError
+from pixelssr_geo.errors import OutputError, ResumeError
 from pixelssr_geo.fitting import FittedModel
 from pixelssr_geo.nets import create_net
 from pixelssr_geo.points import PointSpectra, write_points
@@ -84,7 +84,7 @@ def files(store: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("suffix", ["zarr", "tif"])
+@pytest.mark.parametrize("suffix", ["zarr", "tif", "bsq"])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     method: str,
     suffix: str,
@@ -337,64 +337,3 @@ def test_two_runs_do_not_share_an_output(files_on_disk: Path, tmp_path: Path) ->
     assert code == 1
     assert "in use by another run" in told
     assert finished(first)[0] == 0
-
-
-def test_workers_and_threads_give_the_same_bytes(files_on_disk: Path, tmp_path: Path) -> None:
-    assert finished(start(files_on_disk, tmp_path / "threads.zarr", "-q"))[0] == 0
-    code, told = finished(start(files_on_disk, tmp_path / "cube.zarr", "-q", "--workers", "2"))
-    assert (code, told) == (0, "")
-    assert files(tmp_path / "cube.zarr") == files(tmp_path / "threads.zarr")
-
-
-@pytest.mark.parametrize("method", ["dypro", "paper"])
-def test_a_network_on_workers_gives_the_same_bits(
-    method: str, inputs: tuple[xr.DataArray, PointSpectra], tmp_path: Path
-) -> None:
-    run(inputs, tmp_path / "threads.zarr", method)
-    summary = run(inputs, tmp_path / "cube.zarr", method, workers=2)
-    assert files(tmp_path / "cube.zarr") == files(tmp_path / "threads.zarr")
-    assert summary.net == "dypro-mamba"
-
-
-def test_workers_and_a_scheduler_at_once_are_refused(
-    inputs: tuple[xr.DataArray, PointSpectra], tmp_path: Path
-) -> None:
-    with pytest.raises(SettingsError, match="one of them is expected"):
-        run(inputs, tmp_path / "cube.tif", "ridge", workers=2, scheduler="tcp://127.0.0.1:1")
-    with pytest.raises(ClusterError):
-        run(inputs, tmp_path / "cube.tif", "ridge", scheduler="tcp://127.0.0.1:1")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_running_scheduler_serves_from_another_folder(
-    files_on_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert finished(start(files_on_disk, tmp_path / "threads.zarr", "-q"))[0] == 0
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    known = tmp_path / "scheduler.json"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": elsewhere}
-    dask = [sys.executable, "-m", "dask"]
-    local = ["--host", "127.0.0.1", "--no-dashboard"]
-    started = [
-        subprocess.Popen([*dask, "scheduler", "--scheduler-file", known, *local, "--port", "0"], **quiet),
-        *(
-            subprocess.Popen(
-                [*dask, "worker", "--scheduler-file", known, *local, "--nthreads", "1", "--no-nanny"],
-                **quiet,
-            )
-            for _ in range(2)
-        ),
-    ]  # fmt: skip
-    try:
-        monkeypatch.chdir(files_on_disk)
-        while not known.exists():
-            time.sleep(0.05)
-        flags = ("-q", "--scheduler", str(known))
-        code, told = finished(start(Path(), tmp_path / "cube.zarr", *flags))
-        assert (code, told) == (0, "")
-        assert files(tmp_path / "cube.zarr") == files(tmp_path / "threads.zarr")
-    finally:
-        for process in reversed(started):
-            process.kill()
-            process.wait()

@@ -59,7 +59,10 @@ R = TypeVar("R")
 
 @contextmanager
 def cluster_client(
-    *, workers: int | None = None, scheduler: str | Path | None = None
+    *,
+    workers: int | None = None,
+    scheduler: str | Path | None = None,
+    resources: Mapping[str, float] | None = None,
 ) -> Iterator[Client]:
     """Give a client of a cluster, for the time of a ``with`` block.
 
@@ -74,6 +77,8 @@ def cluster_client(
     scheduler
         Join the cluster of a scheduler: its address, such as ``tcp://10.0.0.1:8786``, or the file
         that it wrote (``dask scheduler --scheduler-file``).
+    resources
+        What each worker of a local cluster offers, such as ``{"GPU": 1}``.
 
     Raises
     ------
@@ -94,7 +99,7 @@ def cluster_client(
     assert workers is not None
     if workers < 1:
         raise SettingsError(f"workers is {workers}, expected at least 1: give a larger number")
-    with _local_cluster(workers) as cluster, _connect(cluster) as client:
+    with _local_cluster(workers, dict(resources or {})) as cluster, _connect(cluster) as client:
         yield client
 
 
@@ -379,7 +384,7 @@ def _probe(address: str) -> None:
 
 
 @contextmanager
-def _local_cluster(workers: int) -> Iterator[LocalCluster]:
+def _local_cluster(workers: int, resources: dict[str, float]) -> Iterator[LocalCluster]:
     from distributed import LocalCluster
 
     with (
@@ -387,6 +392,7 @@ def _local_cluster(workers: int) -> Iterator[LocalCluster]:
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
+            resources=resources,
             processes=True,
             # Dask's default port may be another cluster's.
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},

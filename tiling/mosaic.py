@@ -7,10 +7,12 @@ whatever the block size, the batch size and the number of workers, as long as th
 result for one tile does not depend on the others in its batch.
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import dask.array as da
@@ -22,6 +24,8 @@ from numpy.typing import DTypeLike, NDArray
 from pixelssr_geo.errors import SettingsError
 from pixelssr_geo.tiling.blend import axis_weights
 from pixelssr_geo.tiling.plan import TilePlan, Window
+
+log = logging.getLogger(__name__)
 
 ReadFunction: TypeAlias = Callable[[Window], NDArray[Any]]
 """A window within the scene -> its values ``(band, y, x)``, NaN where there is no data."""
@@ -36,6 +40,54 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
+@dataclass(slots=True)
+class MicroBatch:
+    """How many tiles are computed at a time; halved, from then on, where memory does not suffice.
+
+    One object serves all blocks of a process, so that the same lack is not met again in each.
+    """
+
+    size: int
+    """Tiles in a stack."""
+    lacks_memory: Callable[[Exception], bool] | None = None
+    """Whether what the tile function raised is a lack of memory that fewer tiles may cure; None
+    lets every exception through."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise SettingsError(
+                f"batch size is {self.size}, expected at least 1: give a larger one"
+            )
+
+    def run(
+        self,
+        tile_function: TileFunction,
+        stack: NDArray[np.float32],
+        indices: NDArray[np.int64],
+        channels: int,
+    ) -> NDArray[np.float32]:
+        """Results ``(n, channel, tile, tile)`` of tiles ``(n, band, tile, tile)``.
+
+        Every call of the tile function has exactly ``size`` tiles; the last is filled up.
+        """
+        results = []
+        start = 0
+        while start < len(stack):
+            size = self.size
+            part = slice(start, start + size)
+            try:
+                results.append(_run(tile_function, stack[part], indices[part], size, channels))
+            except Exception as error:
+                if size == 1 or self.lacks_memory is None or not self.lacks_memory(error):
+                    raise
+                # Another thread may have halved it meanwhile.
+                self.size = min(self.size, size // 2)
+                log.warning("memory does not suffice for %d tiles: %d from now on", size, self.size)
+            else:
+                start += size
+        return results[0] if len(results) == 1 else np.concatenate(results)
+
+
 def blend_block(
     plan: TilePlan,
     block: Window,
@@ -43,7 +95,7 @@ def blend_block(
     read: ReadFunction,
     *,
     channels: int,
-    batch_size: int,
+    batch: MicroBatch,
     stop: threading.Event | None = None,
     pool: Executor | None = None,
 ) -> NDArray[np.float32]:
@@ -56,16 +108,16 @@ def blend_block(
     block
         One of ``plan.blocks``, or any other window within the scene.
     tile_function
-        Called with stacks of exactly ``batch_size`` tiles, float32 without NaN, so that every
+        Called with stacks of exactly ``batch.size`` tiles, float32 without NaN, so that every
         forward has one shape; the last stack is filled up with copies of its last tile, whose
-        results are dropped. Out-of-memory is its own affair.
+        results are dropped.
     read
         Called once, with a window within the scene. A pixel that is not finite in some band has
         no data.
     channels
         Channels that ``tile_function`` returns.
-    batch_size
-        Tiles in a stack.
+    batch
+        Tiles in a stack, and what a lack of memory looks like.
     stop
         Looked at before every stack; when set, the block is given up.
     pool
@@ -79,12 +131,10 @@ def blend_block(
     Raises
     ------
     SettingsError
-        If ``batch_size`` is not positive or ``tile_function`` returns another shape.
+        If ``tile_function`` returns another shape.
     concurrent.futures.CancelledError
         If ``stop`` was set.
     """
-    if batch_size < 1:
-        raise SettingsError(f"batch size is {batch_size}, expected at least 1: give a larger one")
     origin = plan.read_window(block)
     scene = np.asarray(read(origin), dtype=np.float32)
     valid: NDArray[np.bool_] = np.all(np.isfinite(scene), axis=0)
@@ -99,16 +149,16 @@ def blend_block(
 
     cube = np.zeros((channels, *block.shape), dtype=np.float32)
 
-    def compute(batch: Sequence[tuple[int, Window]]) -> NDArray[Any]:
+    def compute(some: Sequence[tuple[int, Window]]) -> NDArray[np.float32]:
         if stop is not None and stop.is_set():
             raise CancelledError("block given up: the run was stopped")
-        stack = np.stack([_cut(scene, valid, inside, plan.tile) for _, inside in batch])
-        indices = np.array([index for index, _ in batch], dtype=np.int64)
-        return _run(tile_function, stack, indices, batch_size, channels)
+        stack = np.stack([_cut(scene, valid, inside, plan.tile) for _, inside in some])
+        indices = np.array([index for index, _ in some], dtype=np.int64)
+        return batch.run(tile_function, stack, indices, channels)
 
-    batches = list(_batches(tiles, batch_size))
-    for batch, result in zip(batches, _in_order(pool, compute, batches), strict=True):
-        for (index, _), values in zip(batch, result, strict=True):
+    stacks = list(_batches(tiles, batch.size))
+    for some, result in zip(stacks, _in_order(pool, compute, stacks), strict=True):
+        for (index, _), values in zip(some, result, strict=True):
             window = plan.tile_window(index)
             shared = window.intersect(block)
             rows, cols = shared.relative_to(window).slices

@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
+from contextlib import nullcontext
 
 import dask
 import dask.array as da
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from pixelssr_geo.errors import SettingsError
 from pixelssr_geo.tiling.mosaic import (
+    MicroBatch,
     ReadFunction,
     TileFunction,
     blend_block,
@@ -64,7 +66,7 @@ def assemble(
             tile_function,
             reader(scene),
             channels=len(scene),
-            batch_size=batch_size,
+            batch=MicroBatch(batch_size),
             pool=pool,
         )
     return cube
@@ -211,13 +213,72 @@ def test_a_tile_function_of_other_channels_is_refused() -> None:
             identity,
             reader(make_scene((20, 20))),
             channels=3,
-            batch_size=2,
+            batch=MicroBatch(2),
         )
 
 
 def test_a_batch_of_nothing_is_refused() -> None:
     with pytest.raises(SettingsError, match="batch size is 0"):
-        assemble(plan_tiles((20, 20)), make_scene((20, 20)), batch_size=0)
+        MicroBatch(0)
+
+
+class TooMuch(Exception):  # noqa: N818
+    """What a device raises whose memory does not suffice."""
+
+
+def limited(room: int, sizes: list[int]) -> TileFunction:
+    """A tile function that notes how many tiles it gets and has room for so many."""
+
+    def function(stack: Array, indices: NDArray[np.int64]) -> Array:
+        sizes.append(len(stack))
+        if len(stack) > room:
+            raise TooMuch
+        return tilewise(stack, indices)
+
+    return function
+
+
+@pytest.mark.parametrize("pool", [None, 3])
+@pytest.mark.parametrize("room", [1, 3, 5, 9])
+def test_batches_are_halved_for_good_where_memory_lacks(room: int, pool: int | None) -> None:
+    shape = (75, 61)
+    scene, plan = make_scene(shape), plan_tiles(shape, tile=16, overlap=5, block=40)
+    sizes: list[int] = []
+    batch = MicroBatch(8, lambda error: isinstance(error, TooMuch))
+    cube = np.empty_like(scene)
+    with ThreadPoolExecutor(pool) if pool else nullcontext() as executor:
+        for block in plan.blocks:
+            cube[:, *block.slices] = blend_block(
+                plan,
+                block,
+                limited(room, sizes),
+                reader(scene),
+                channels=2,
+                batch=batch,
+                pool=executor,
+            )
+    assert batch.size == max(size for size in (8, 4, 2, 1) if size <= room)
+    assert set(sizes) <= {8, 4, 2, 1}
+    # Each size fails once, or once in every thread that was in it.
+    failed = [size for size in sizes if size > room]
+    assert len(failed) <= (pool or 1) * len(set(failed))
+    expected = assemble(plan, scene, tilewise, 8)
+    np.testing.assert_array_equal(cube.view(np.uint32), expected.view(np.uint32))
+
+
+def test_a_tile_for_which_memory_lacks_ends_the_run() -> None:
+    scene, plan = make_scene((20, 20)), plan_tiles((20, 20), tile=16, overlap=4)
+    batch = MicroBatch(4, lambda error: isinstance(error, TooMuch))
+    with pytest.raises(TooMuch):
+        blend_block(plan, plan.blocks[0], limited(0, []), reader(scene), channels=2, batch=batch)
+
+
+def test_another_failure_does_not_halve_the_batch() -> None:
+    sizes: list[int] = []
+    batch = MicroBatch(4, lambda error: False)
+    with pytest.raises(TooMuch):
+        batch.run(limited(1, sizes), np.zeros((4, 2, 8, 8), "f4"), np.arange(4), 2)
+    assert (sizes, batch.size) == ([4], 4)
 
 
 @settings(deadline=None)
@@ -336,7 +397,7 @@ def test_a_stopped_block_is_given_up_between_stacks() -> None:
             stopping,
             reader(make_scene((64, 64))),
             channels=2,
-            batch_size=1,
+            batch=MicroBatch(1),
             stop=stop,
         )
     assert len(calls) == 1
@@ -369,7 +430,7 @@ def test_lazy_and_eager_cubes_are_equal() -> None:
 
     def block_function(block: Window) -> Array:
         calls.append(block)
-        return blend_block(plan, block, tilewise, reader(scene), channels=2, batch_size=4)
+        return blend_block(plan, block, tilewise, reader(scene), channels=2, batch=MicroBatch(4))
 
     lazy = lazy_mosaic(plan, block_function, 2)
     assert (lazy.shape, lazy.dtype) == ((2, 70, 50), np.float32)
