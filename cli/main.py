@@ -19,7 +19,9 @@ from pixelssr_geo.process import prepare_process
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-COMMANDS = ("reconstruct", "train", "simulate", "evaluate", "points", "nets", "demo", "info")
+COMMANDS = (
+    "reconstruct", "batch", "train", "simulate", "evaluate", "points", "nets", "demo", "info",
+)  # fmt: skip
 """Subcommands in the order of the help, each in the module of its name."""
 
 

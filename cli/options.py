@@ -14,7 +14,8 @@ import rich_click as click
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pixelssr_geo.fitting import Progress
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,12 +50,30 @@ scene_options = stacked(
     click.option("--crs", metavar="CRS", help="CRS of a scene that has none, as EPSG:32633."),
 )
 
+layer_options = stacked(
+    click.option("--layer", metavar="NAME", help="Layer of the point file."),
+    click.option("--field", metavar="NAME", help="Field that holds the spectra as JSON."),
+)
+
 point_options = stacked(
     click.option(
         "--points", type=click.Path(), metavar="FILE", help="Field spectra, a GeoPackage."
     ),
-    click.option("--layer", metavar="NAME", help="Layer of the point file."),
-    click.option("--field", metavar="NAME", help="Field that holds the spectra as JSON."),
+    layer_options,
+)
+
+method_options = stacked(
+    click.option(
+        "--method",
+        type=click.Choice(["product", "estimator", "dypro", "paper", "ridge", "library"]),
+        default="product",
+        show_default=True,
+        help="product: estimator and gated network; estimator: no network; dypro: network without "
+        "gate; paper: Pixel-SSR as published; ridge: points alone; library: no points.",
+    ),
+    click.option(
+        "--weights", type=click.Path(), metavar="FILE", help="Trained weights (method paper)."
+    ),
 )
 
 channel_options = stacked(
@@ -105,6 +124,63 @@ network_options = stacked(
     ),
 )
 
+cube_options = stacked(
+    click.option(
+        "--folds",
+        type=int,
+        default=3,
+        show_default=True,
+        help="Groups of spatial blocks that are withheld in turn to set the gate.",
+    ),
+    click.option(
+        "--tile", type=int, default=128, show_default=True, help="Side of a tile, pixels."
+    ),
+    click.option(
+        "--overlap", type=int, default=32, show_default=True, help="Overlap of tiles, pixels."
+    ),
+    click.option(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="Tiles in a forward pass on a CUDA device, halved where memory lacks [default: 16].",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["float32", "tf32"]),
+        default="float32",
+        show_default=True,
+        help="Of a network's products on a CUDA device; tf32 is faster and rounds to 10 bits.",
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float32", "uint16"]),
+        default="float32",
+        show_default=True,
+        help="Data type of the cube; uint16 holds reflectance in steps of 1e-4.",
+    ),
+)
+
+cluster_options = stacked(
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Compute in N processes of a local cluster instead of threads.",
+    ),
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS|FILE",
+        help="Compute on the workers of a running Dask scheduler.",
+    ),
+    click.option(
+        "--block",
+        type=click.IntRange(min=1),
+        metavar="PIXELS",
+        help="Side of what one thread or worker computes at a time, a multiple of 256; less takes "
+        "less memory and more time, the result is the same [default: 768].",
+    ),
+)
+
 
 def settings_options(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of ``Settings``: the command line's, then the file's, then defaults."""
@@ -138,25 +214,35 @@ talk_options = stacked(
 )
 
 
+class ProgressDisplay:
+    """A progress callback that shows nothing."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show how far a stage is."""
+
+    def forget(self, prefix: str) -> None:
+        """Forget the stages whose names begin so; they are over, if maybe not complete."""
+
+
 @contextmanager
-def progress_bar(*, quiet: bool, verbose: bool = False) -> Iterator[Progress]:
+def progress_bar(*, quiet: bool, verbose: bool = False) -> Iterator[ProgressDisplay]:
     """A progress callback that draws on stderr: a bar with ETA on a terminal, else plain lines."""
     if verbose:
         logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
         logging.getLogger("pixelssr_geo").setLevel(logging.DEBUG)
     if quiet:
-        yield lambda stage, done, total: None
+        yield ProgressDisplay()
     elif sys.stderr.isatty():
         with _terminal_bar() as progress:
             yield progress
     else:
-        yield _plain_lines()
+        yield _PlainLines()
 
 
 @contextmanager
-def _terminal_bar() -> Iterator[Progress]:
+def _terminal_bar() -> Iterator[ProgressDisplay]:
     from rich.console import Console
-    from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     columns = (
@@ -168,34 +254,52 @@ def _terminal_bar() -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield show
+        yield _TerminalBars(bars)
 
 
-def _plain_lines() -> Progress:
-    began: dict[str, float] = {}
-    said: dict[str, float] = {}
-    reached: dict[str, int] = {}
+class _TerminalBars(ProgressDisplay):
+    """A bar for each stage."""
 
-    def show(stage: str, done: int, total: int) -> None:
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=total)
+        self._bars.update(self._tasks[stage], completed=done, total=total)
+
+    def forget(self, prefix: str) -> None:
+        for stage in [stage for stage in self._tasks if stage.startswith(prefix)]:
+            self._bars.remove_task(self._tasks.pop(stage))
+
+
+class _PlainLines(ProgressDisplay):
+    """A line for each stage, and more of them while it lasts."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, float] = {}
+        self._said: dict[str, float] = {}
+        self._reached: dict[str, int] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if done < reached.get(stage, 0):
+        if done < self._reached.get(stage, 0):
             # The same stage of another run: its clock starts anew.
-            began.pop(stage)
-            said.pop(stage, None)
-        reached[stage] = done
-        start = began.setdefault(stage, now)
-        if done < total and now - said.get(stage, start) < PLAIN_SECONDS:
+            self._drop(stage)
+        self._reached[stage] = done
+        start = self._began.setdefault(stage, now)
+        if done < total and now - self._said.get(stage, start) < PLAIN_SECONDS:
             return
-        said[stage] = now
+        self._said[stage] = now
         left = (now - start) / done * (total - done) if done else 0.0
         eta = f", ETA {left:.0f} s" if done < total else ""
         click.echo(f"{stage}: {done}/{total}, {now - start:.0f} s{eta}", err=True)
 
-    return show
+    def forget(self, prefix: str) -> None:
+        for stage in [stage for stage in self._reached if stage.startswith(prefix)]:
+            self._drop(stage)
+
+    def _drop(self, stage: str) -> None:
+        for known in (self._began, self._said, self._reached):
+            known.pop(stage, None)

@@ -9,7 +9,10 @@ import rich_click as click
 
 from pixelssr_geo.cli.options import (
     channel_options,
+    cluster_options,
+    cube_options,
     json_option,
+    method_options,
     network_options,
     overwrite_option,
     point_options,
@@ -29,62 +32,15 @@ from pixelssr_geo.cli.options import (
     "--output",
     type=click.Path(),
     metavar="OUT",
-    help="Cube to write: *.tif (COG), *.zarr, or *.bsq or *.img (ENVI) "
+    help="Cube to write: *.tif (COG), *.zarr (also a URL), or *.bsq or *.img (ENVI) "
     "[default: <scene>_hsi.tif beside the scene].",
 )
-@click.option(
-    "--method",
-    type=click.Choice(["product", "estimator", "dypro", "paper", "ridge", "library"]),
-    default="product",
-    show_default=True,
-    help="product: estimator and gated network; estimator: no network; dypro: network without "
-    "gate; paper: Pixel-SSR as published; ridge: points alone; library: no points.",
-)
-@click.option(
-    "--weights", type=click.Path(), metavar="FILE", help="Trained weights (method paper)."
-)
+@method_options
 @channel_options
 @scene_options
 @network_options
-@click.option(
-    "--folds",
-    type=int,
-    default=3,
-    show_default=True,
-    help="Groups of spatial blocks that are withheld in turn to set the gate.",
-)
-@click.option("--tile", type=int, default=128, show_default=True, help="Side of a tile, pixels.")
-@click.option(
-    "--overlap", type=int, default=32, show_default=True, help="Overlap of tiles, pixels."
-)
-@click.option(
-    "--batch-size", type=int, metavar="N", help="Tiles in a forward pass [default: 1, on CUDA 16]."
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "tf32"]),
-    default="float32",
-    show_default=True,
-    help="Of a network's products on a CUDA device; tf32 is faster and rounds to 10 bits.",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "uint16"]),
-    default="float32",
-    show_default=True,
-    help="Data type of the cube; uint16 holds reflectance in steps of 1e-4.",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Compute in N processes of a local cluster instead of threads.",
-)
-@click.option(
-    "--scheduler",
-    metavar="ADDRESS|FILE",
-    help="Compute on the workers of a running Dask scheduler.",
-)
+@cube_options
+@cluster_options
 @click.option("--quicklook", type=click.Path(), metavar="PNG", help="Picture of the cube.")
 @resume_option
 @overwrite_option
@@ -104,6 +60,7 @@ def reconstruct(
     dtype: str,
     workers: int | None,
     scheduler: str | None,
+    block: int | None,
     quicklook: str | None,
     resume: bool,
     overwrite: bool,
@@ -119,6 +76,7 @@ def reconstruct(
     """
     from typing import cast
 
+    from pixelssr_geo.place import place, place_name
     from pixelssr_geo.points import read_points
     from pixelssr_geo.reconstruction import reconstruct_to_file
     from pixelssr_geo.scene import open_scene
@@ -126,7 +84,7 @@ def reconstruct(
     from pixelssr_geo.writers import CubeDtype, check_output
 
     settings = Settings.of(**settings_options(config, options))
-    path = Path(output) if output else _default_output(scene)
+    path = place(output) if output else _default_output(scene)
     check_output(path, overwrite=overwrite)
     if quicklook:
         check_output(quicklook, overwrite=overwrite)
@@ -143,6 +101,7 @@ def reconstruct(
             resume=resume,
             workers=workers,
             scheduler=scheduler,
+            block=block,
             progress=progress,
         )
     if quicklook:
@@ -155,7 +114,7 @@ def reconstruct(
             open_cube(path),
             labels=paired.labels if paired else None,
             names=paired.ids if paired else (),
-            title=f"{path.name}, method {settings.method}",
+            title=f"{place_name(path)}, method {settings.method}",
         )
     if as_json:
         click.echo(summary.to_json())
@@ -165,5 +124,9 @@ def reconstruct(
 
 
 def _default_output(scene: str) -> Path:
-    path = Path(scene)
-    return path.with_name(f"{path.stem}_hsi.tif")
+    """Beside the scene; of one at a URL, in the working directory."""
+    from pixelssr_geo.place import place, place_name
+
+    where = place(scene)
+    folder = where.parent if isinstance(where, Path) else Path()
+    return folder / f"{Path(place_name(where)).stem}_hsi.tif"

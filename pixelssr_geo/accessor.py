@@ -42,7 +42,7 @@ class PixelSSRAccessor:
 
         return write_cog(self._array, path, **options)
 
-    def to_zarr(self, path: str | Path, **options: Any) -> Path:
+    def to_zarr(self, path: str | Path, **options: Any) -> Path | str:
         """Write this cube as a Zarr store; see :func:`pixelssr_geo.write_zarr`."""
         from pixelssr_geo.writers import write_zarr
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import socket
@@ -30,6 +31,7 @@ from pixelssr_geo.fitting import (
     total_rmse,
 )
 from pixelssr_geo.identity import run_identity
+from pixelssr_geo.place import place, place_name, place_suffix, shown
 from pixelssr_geo.process import prepare_process
 from pixelssr_geo.scene import open_cube, pixel_grid, scene_response
 from pixelssr_geo.settings import Settings
@@ -61,6 +63,8 @@ if TYPE_CHECKING:
     from pixelssr_geo.points import PointSpectra
     from pixelssr_geo.spectra import ChannelGrid, SpectralResponse
     from pixelssr_geo.writers import CubeDtype
+
+log = logging.getLogger(__name__)
 
 CHUNK = 256
 """Rows and columns of a chunk of the store."""
@@ -227,7 +231,8 @@ def reconstruct_to_file(
 ) -> tuple[FittedModel, Summary]:
     """Reconstruct a scene into a Cloud-Optimized GeoTIFF, a Zarr store or an ENVI file.
 
-    The ending of the output's name decides: ``.tif``; ``.zarr``; ``.bsq`` or ``.img``.
+    The ending of the output's name decides: ``.tif``; ``.zarr``; ``.bsq`` or ``.img``. A Zarr store
+    can be at a URL of an object store, such as ``s3://bucket/cube.zarr``.
 
     Blocks are computed on threads and written to a store as they are done; the file appears under
     its name when it is complete, and on failure nothing is left. What an interrupt or a crash
@@ -239,7 +244,7 @@ def reconstruct_to_file(
     scene, points, settings, response
         See :func:`reconstruct`.
     output
-        Path of the result.
+        Path or URL of the result.
     dtype
         ``float32``, or ``uint16`` in steps of 1e-4.
     block
@@ -279,10 +284,10 @@ def reconstruct_to_file(
             "scheduler has its own workers"
         )
     block = _block_side(block)
-    output = Path(output)
+    output = place(output)
     check_output(output, overwrite=overwrite)
     _check_name(output, scene, points)
-    format = FORMATS[output.suffix.lower()]
+    format = FORMATS[place_suffix(output)]
     _check_place(output, scene, resolve_channels(settings, points), dtype, format)
     tell = _until(stop, progress)
     response = scene_response(scene) if response is None else response
@@ -295,7 +300,7 @@ def reconstruct_to_file(
             points,
             response,
             settings,
-            format=f"{output.suffix} {dtype}",
+            format=f"{place_suffix(output)} {dtype}",
             block=f"{block} pixels",
             computes=devices.told(settings, points),
         )
@@ -316,9 +321,10 @@ def reconstruct_to_file(
         fitted = time.perf_counter()
         plan, template = _plan(model, block), _template(scene, points, model)
         # Every format goes through the store, which threads and processes can write side by side.
-        store = staging.folder / (output.name if format == "zarr" else "staging.zarr")
+        store = staging.result if format == "zarr" else staging.folder / "staging.zarr"
         if not ledger.done:
-            shutil.rmtree(store, ignore_errors=True)
+            if isinstance(store, Path):
+                shutil.rmtree(store, ignore_errors=True)
             create_store(store, template, chunk=CHUNK, dtype=dtype)
         left = [window for window in plan.blocks if window not in ledger.done]
         peaks: dict[str, float] = {}
@@ -330,19 +336,20 @@ def reconstruct_to_file(
             tell("reconstructing", len(ledger.done), len(plan.blocks))
 
         tell("reconstructing", len(ledger.done), len(plan.blocks))
-        work = BlockWork(model, plan, store.absolute())
+        work = BlockWork(model, plan, store.absolute() if isinstance(store, Path) else store)
         if client is None and workers is None:
             _run_on_threads(work, left, note, threads=threads)
-        elif left:
-            if client is None:
-                client = stack.enter_context(run_cluster(settings, workers=workers))
+        elif client is not None:
             _run_on_cluster(work, left, note, client, devices.blocks, stop)
+        elif left:
+            with run_cluster(settings, workers=workers) as local:
+                _run_on_cluster(work, left, note, local, devices.blocks, stop)
         computed = time.perf_counter()
         if format != "zarr":
             write = write_envi if format == "envi" else write_cog
             write(
                 template.to_dataarray(open_cube(store).data),
-                staging.folder / output.name,
+                staging.result,
                 dtype=dtype,
                 overwrite=True,
                 progress=lambda now, total: tell("writing", now, total),
@@ -400,8 +407,8 @@ class BlockWork:
     """The fitted model, scene included."""
     plan: TilePlan
     """Where tiles and blocks lie."""
-    store: Path
-    """Zarr store that :func:`~pixelssr_geo.writers.create_store` made."""
+    store: Path | str
+    """Zarr store, on disk or at a URL, that :func:`~pixelssr_geo.writers.create_store` made."""
 
     def __call__(
         self,
@@ -521,7 +528,9 @@ class _Devices:
             here = torch.device("cpu")
         if settings.device != "auto":
             return cls(here, settings.device)
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        from pixelssr_geo.tiling.cluster import cluster_workers
+
+        workers = cluster_workers(client).values()
         offered = any(worker["resources"].get("GPU") for worker in workers)
         return cls(here, "cuda" if offered else "cpu")
 
@@ -571,8 +580,8 @@ def _template(scene: xr.DataArray, points: PointSpectra | None, model: FittedMod
         "method": model.settings.method,
         "config_hash": model.settings.fingerprint(),
         "config": model.settings.model_dump_json(),
-        "scene": Path(str(scene.attrs.get("source", "memory"))).name,
-        "points": Path(points.source).name if points is not None else "none",
+        "scene": place_name(str(scene.attrs.get("source", "memory"))),
+        "points": place_name(points.source) if points is not None else "none",
         "points_used": str(0 if model.paired is None else len(model.paired.labels)),
         "weights_hash": model.weights_hash or "none",
     }
@@ -588,22 +597,35 @@ def _template(scene: xr.DataArray, points: PointSpectra | None, model: FittedMod
     )
 
 
-def _check_name(output: Path, scene: xr.DataArray, points: PointSpectra | None) -> None:
-    if output.suffix.lower() not in FORMATS:
+def _check_name(output: Path | str, scene: xr.DataArray, points: PointSpectra | None) -> None:
+    suffix = place_suffix(output)
+    if suffix not in FORMATS:
         raise OutputError(
-            f"'{output}' ends with '{output.suffix}', a cube is one of {', '.join(FORMATS)}: "
+            f"'{shown(output)}' ends with '{suffix}', a cube is one of {', '.join(FORMATS)}: "
             "give such a name"
         )
     inputs = [str(scene.attrs.get("source", "")), points.source if points is not None else ""]
-    if any(Path(name).exists() and Path(name).resolve() == output.resolve() for name in inputs):
+    if any(_same_place(place(name), output) for name in inputs if name):
         raise OutputError(
-            f"'{output}' is read by this run and cannot be its result: choose another name"
+            f"'{shown(output)}' is read by this run and cannot be its result: choose another name"
         )
 
 
+def _same_place(one: Path | str, other: Path | str) -> bool:
+    if isinstance(one, Path) and isinstance(other, Path):
+        return one.exists() and one.resolve() == other.resolve()
+    return shown(one) == shown(other)
+
+
 def _check_place(
-    output: Path, scene: xr.DataArray, channels: ChannelGrid, dtype: CubeDtype, format: Format
+    output: Path | str,
+    scene: xr.DataArray,
+    channels: ChannelGrid,
+    dtype: CubeDtype,
+    format: Format,
 ) -> None:
+    if not isinstance(output, Path):
+        return
     grid = pixel_grid(scene)
     widths = (tuple(channels.centres_nm), tuple(channels.fwhm_nm))
     template = CubeTemplate(grid.shape, *widths, grid.crs_wkt, grid.transform)
@@ -611,6 +633,7 @@ def _check_place(
         check_envi_grid(template)
     needed = disk_needed(template, dtype, format)
     free = shutil.disk_usage(output.parent).free
+    log.info("may need %.1f GB in '%s', %.1f GB are free", needed / 1e9, output.parent, free / 1e9)
     if needed > free:
         raise OutputError(
             f"'{output.parent}' has {free / 1e9:.1f} GB free, the cube and its staging may need "
@@ -656,7 +679,7 @@ def _peak_rss_mb() -> float:
 
 
 def _summary(
-    output: Path,
+    output: Path | str,
     plan: TilePlan,
     model: FittedModel,
     device: str,
@@ -667,7 +690,7 @@ def _summary(
     paired, validation = model.paired, model.cross_validation
     peaks = {**peaks, _process_name(): _peak_rss_mb()}
     return Summary(
-        output=str(output),
+        output=shown(output),
         shape=(len(model.channels), *plan.shape),
         wavelengths_nm=tuple(map(float, model.channels.centres_nm)),
         points_used=0 if paired is None else len(paired.labels),

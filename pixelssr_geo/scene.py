@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from pixelssr_geo.errors import (
+    MissingDependencyError,
     MissingWavelengthsError,
     PixelSSRWarning,
     ResponseError,
@@ -23,6 +24,7 @@ from pixelssr_geo.errors import (
     SceneReadError,
 )
 from pixelssr_geo.grid import PixelGrid
+from pixelssr_geo.place import file_system, place, place_suffix, shown
 from pixelssr_geo.spectra import ChannelGrid, SpectralResponse, get_sensor, list_sensors
 
 if TYPE_CHECKING:
@@ -86,11 +88,11 @@ def read_raster_info(path: str | Path) -> RasterInfo:
         )
         if not indexes:
             raise SceneError(
-                f"'{path}' has no data band, a scene needs at least one: check the file"
+                f"'{shown(path)}' has no data band, a scene needs at least one: check the file"
             )
         if any(np.dtype(dataset.dtypes[i - 1]).kind == "c" for i in indexes):
             raise SceneError(
-                f"'{path}' holds complex numbers, reflectance is real: export amplitude bands"
+                f"'{shown(path)}' holds complex numbers, reflectance is real: export amplitude bands"
             )
         envi = dataset.tags(ns="ENVI")
         factor = _number(envi.get("reflectance_scale_factor"))
@@ -137,7 +139,7 @@ def open_scene(
     Parameters
     ----------
     path
-        Any GDAL raster (GeoTIFF, COG, ENVI, VRT ...) or a Zarr store.
+        Any GDAL raster (GeoTIFF, COG, ENVI, VRT ...) or a Zarr store, which may be at a URL.
     sensor
         Name of a known sensor, such as ``"GF6-PMS"``; see :func:`pixelssr_geo.spectra.list_sensors`.
     response
@@ -162,7 +164,7 @@ def open_scene(
             f"scale is {scale}, a positive number is needed: give the factor from stored values to "
             "reflectance 0-1"
         )
-    if Path(path).suffix == ".zarr":
+    if place_suffix(path) == ".zarr":
         scene = _open_zarr(path, "scene")
         if scale is not None:
             scene = scene * np.float32(scale)
@@ -174,14 +176,17 @@ def open_scene(
         centres, widths, descriptions = info.wavelengths_nm, info.fwhm_nm, info.descriptions
     if crs is not None:
         scene = _set_crs(scene, crs)
-    scene.attrs["source"] = str(path)
-    return _with_wavelengths(scene, descriptions, centres, widths, sensor, response)
+    scene.attrs["source"] = shown(path)
+    scene = _with_wavelengths(scene, descriptions, centres, widths, sensor, response)
+    # Not among the attributes, which are told and written, for it may hold a password.
+    scene.encoding["source"] = str(path)
+    return scene
 
 
 def open_cube(path: str | Path) -> xr.DataArray:
     """A hyperspectral cube as lazy reflectance, dims ``(wavelength, y, x)``, NaN for nodata.
 
-    The wavelength (nm) and FWHM coordinates are lifted from the IMAGERY domain, an ENVI header or
+    A Zarr store may be at a URL, as ``s3://bucket/cube.zarr``. The wavelength (nm) and FWHM coordinates are lifted from the IMAGERY domain, an ENVI header or
     the Zarr store's own coordinates.
 
     Raises
@@ -191,17 +196,17 @@ def open_cube(path: str | Path) -> xr.DataArray:
     MissingWavelengthsError
         If the file does not say the wavelengths of its bands.
     """
-    if Path(path).suffix == ".zarr":
+    if place_suffix(path) == ".zarr":
         cube = _open_zarr(path, "cube")
         if "wavelength" not in cube.dims:
             raise MissingWavelengthsError(
-                f"'{path}' has no wavelength dimension, a cube needs one: is this a scene?"
+                f"'{shown(path)}' has no wavelength dimension, a cube needs one: is this a scene?"
             )
         return cube
     info = read_raster_info(path)
     if info.wavelengths_nm is None:
         raise MissingWavelengthsError(
-            f"'{path}' does not say the wavelengths of its {len(info.indexes)} bands, a cube "
+            f"'{shown(path)}' does not say the wavelengths of its {len(info.indexes)} bands, a cube "
             "needs one per band: set the IMAGERY item CENTRAL_WAVELENGTH_UM of every band"
         )
     cube = _lazy_raster(info, *_scaling(info, None)).rename(band="wavelength")
@@ -209,7 +214,7 @@ def open_cube(path: str | Path) -> xr.DataArray:
     cube = cube.assign_coords(wavelength=("wavelength", centres, WAVELENGTH_ATTRS))
     if info.fwhm_nm is not None:
         cube = cube.assign_coords(fwhm=("wavelength", np.array(info.fwhm_nm), FWHM_ATTRS))
-    cube.attrs["source"] = str(path)
+    cube.attrs["source"] = shown(path)
     return cube.rename("reflectance")
 
 
@@ -298,7 +303,7 @@ def read_mask(path: str | Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
     info = read_raster_info(path)
     if info.shape != tuple(shape):
         raise SceneError(
-            f"mask '{path}' has {info.shape[0]} x {info.shape[1]} pixels, {shape[0]} x {shape[1]} "
+            f"mask '{shown(path)}' has {info.shape[0]} x {info.shape[1]} pixels, {shape[0]} x {shape[1]} "
             "are needed: give a mask on the cube's grid"
         )
     plain = (np.ones(len(info.indexes), "f4"), np.zeros(len(info.indexes), "f4"))
@@ -349,16 +354,16 @@ def _opened(path: str | Path) -> Any:
     except (RasterioError, OSError) as error:
         if "://" not in str(path) and not Path(path).exists():
             raise SceneReadError(
-                f"'{path}' does not exist, a raster is needed: check the path"
+                f"'{shown(path)}' does not exist, a raster is needed: check the path"
             ) from error
         raise SceneReadError(
-            f"'{path}' cannot be opened as a raster ({_one_line(error)}), a GDAL raster or Zarr "
+            f"'{shown(path)}' cannot be opened as a raster ({_one_line(error, path)}), a GDAL raster or Zarr "
             "store is needed: check the file"
         ) from error
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def _one_line(error: BaseException, path: str | Path) -> str:
+    return shown(" ".join(str(error).split()), path)
 
 
 def _stated_crs(dataset: Any) -> str | None:
@@ -442,7 +447,7 @@ def _scaling(
         return np.full(count, scale, "f4"), np.zeros(count, "f4")
     if not info.scale_stated and np.dtype(info.dtype).kind in "iu":
         warnings.warn(
-            f"'{info.path}' holds integers ({info.dtype}) and states no scale: taken as "
+            f"'{shown(info.path)}' holds integers ({info.dtype}) and states no scale: taken as "
             "reflectance x 10000; give --scale (scale=...) if that is wrong",
             PixelSSRWarning,
             stacklevel=4,
@@ -478,7 +483,10 @@ def _lazy_raster(
 
 def _everywhere(path: str | Path) -> str:
     """Return the path as it is named from any working directory: tasks may run in other processes."""
-    return str(Path(path).absolute()) if Path(path).exists() else str(path)
+    found = place(path)
+    if isinstance(found, str):
+        return found
+    return str(found.absolute()) if found.exists() else str(path)
 
 
 def _edges(size: int) -> tuple[int, ...]:
@@ -505,8 +513,8 @@ def _read_chunk(
             masks = dataset.read_masks(indexes, window=window)
         except RasterioError as error:
             raise SceneReadError(
-                f"'{path}' cannot be read at rows {row}-{row_stop}, columns {col}-{col_stop} "
-                f"({_one_line(error)}), the file is truncated or damaged: copy it again"
+                f"'{shown(path)}' cannot be read at rows {row}-{row_stop}, columns {col}-{col_stop} "
+                f"({_one_line(error, path)}), the file is truncated or damaged: copy it again"
             ) from error
     values[masks == 0] = np.nan
     values[~np.isfinite(values)] = np.nan
@@ -552,17 +560,25 @@ def _set_crs(scene: xr.DataArray, crs: str) -> xr.DataArray:
 def _open_zarr(path: str | Path, kind: str) -> xr.DataArray:
     import rioxarray  # noqa: F401  (registers .rio)
 
+    named = _everywhere(path)
+    remote = "://" in named
+    # At a URL, each protocol's package has exceptions of its own.
+    failures = Exception if remote else (OSError, ValueError, KeyError)
     try:
-        dataset = xr.open_zarr(_everywhere(path), decode_coords="all", consolidated=False)
-    except (OSError, ValueError, KeyError) as error:
+        store = _store_at(named) if remote else named
+        dataset = xr.open_zarr(store, decode_coords="all", consolidated=False)
+    except MissingDependencyError as error:
+        raise SceneReadError(f"'{shown(path)}' cannot be opened: {error}") from error
+    except failures as error:
+        cure = "check the URL, the network and the credentials" if remote else "check the path"
         raise SceneReadError(
-            f"'{path}' cannot be opened as a Zarr store ({_one_line(error)}), a {kind} is needed: "
-            "check the path"
+            f"'{shown(path)}' cannot be opened as a Zarr store ({_one_line(error, path)}), a {kind} is "
+            f"needed: {cure}"
         ) from error
     found = [array for array in dataset.data_vars.values() if {"y", "x"} < set(array.dims)]
     if len(found) != 1 or found[0].ndim != 3:
         raise SceneReadError(
-            f"'{path}' holds {len(found)} image arrays, one with a spectral axis, y and x is "
+            f"'{shown(path)}' holds {len(found)} image arrays, one with a spectral axis, y and x is "
             "needed: write the array alone"
         )
     (spectral,) = set(found[0].dims) - {"y", "x"}
@@ -573,6 +589,16 @@ def _open_zarr(path: str | Path, kind: str) -> xr.DataArray:
             array = array.assign_coords(wavelength=("band", array["band"].values))
         array = array.assign_coords(band=np.arange(1, array.sizes["band"] + 1))
     return array
+
+
+def _store_at(url: str) -> Any:
+    from zarr.storage import FsspecStore
+
+    file_system(url)  # says what is missing
+    store = FsspecStore.from_url(url, read_only=True)
+    # What was listed earlier may have been replaced since.
+    store.fs.invalidate_cache()
+    return store
 
 
 def _zarr_wavelengths(

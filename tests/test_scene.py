@@ -1,9 +1,11 @@
+import pickle
 import warnings
 
 import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from fsspec.implementations.memory import MemoryFileSystem
 from rasterio.enums import ColorInterp
 
 from pixelssr_geo import scene as scene_module
@@ -45,6 +47,14 @@ def write_tif(path, values, *, crs="EPSG:32633", transform=TRANSFORM, driver="GT
 
 def edit(path):
     return rasterio.open(path, "r+")
+
+
+@pytest.fixture
+def memory():
+    """An empty file system at memory://."""
+    MemoryFileSystem.store.clear()
+    yield MemoryFileSystem()
+    MemoryFileSystem.store.clear()
 
 
 @pytest.fixture
@@ -408,6 +418,45 @@ class TestZarrScenes:
         make(path)
         with pytest.raises(SceneReadError, match="Zarr store"):
             open_scene(path, sensor="GF-6 PMS")
+
+    def test_a_store_at_a_url_is_a_scene(self, memory):
+        scene = make_scene(nodata_hole=(slice(0, 4), slice(0, 3)))
+        url = "memory://folder/scene.zarr"
+        scene.to_dataset(name="reflectance").to_zarr(url, consolidated=False, zarr_format=2)
+        opened = open_scene(f"{url}/")
+        assert opened.chunks is not None
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(opened)).values, scene.values)
+        assert opened.attrs["source"] == f"{url}/"
+
+    @pytest.mark.parametrize(
+        ("url", "message"),
+        [
+            ("memory://none.zarr", r"'memory://none.zarr' cannot be opened as a Zarr store \(.*"),
+            ("nowhere://none.zarr", r".*Protocol not known: nowhere\).*"),
+        ],
+    )
+    def test_what_is_not_at_a_url_is_one_line(self, memory, url, message):
+        with pytest.raises(SceneReadError, match=f"^{message}check the URL, the network"):
+            open_scene(url, sensor="GF-6 PMS")
+
+    def test_passwords_are_neither_told_nor_kept(self, memory):
+        # Here a part of the name, which looks like one.
+        url = "memory://me:secret@host/scene.zarr"
+        write_zarr(make_cube((9, 8), wavelengths="450:850:100"), url)
+        opened = open_scene(url)
+        assert opened.attrs["source"] == "memory://me:***@host/scene.zarr"
+        assert "secret" not in repr(opened) + str(opened.attrs) + repr(open_cube(url))
+        with pytest.raises(SceneReadError, match=r"me:\*\*\*@host") as caught:
+            open_cube("memory://me:secret@host/none.zarr")
+        assert "secret" not in str(caught.value)
+        with pytest.raises(SceneReadError, match=r"me:\*\*\*@") as caught:
+            open_scene("nowhere://me:secret@host/scene.tif", sensor="GF-6 PMS")
+        assert "secret" not in str(caught.value)
+
+    def test_a_file_url_is_a_path(self, tmp_path):
+        write_zarr(make_cube((9, 8), wavelengths="450:850:100"), f"file://{tmp_path}/c.zarr")
+        assert (tmp_path / "c.zarr" / "zarr.json").is_file()
+        assert open_cube(f"file://{tmp_path}/c.zarr").shape == (5, 9, 8)
 
     def test_a_store_of_several_images_is_refused(self, tmp_path):
         scene = make_scene().drop_vars("band")

@@ -209,10 +209,7 @@ def _result(client: Client, future: Future[R], block: Window) -> R:
     from distributed.scheduler import KilledWorker
 
     if future.cancelled():
-        raise ClusterError(
-            f"the scheduler at {_where(client)} was lost or restarted with blocks unfinished,"
-            " expected it to stay: see its log, and run again"
-        )
+        raise ClusterError(_lost(client))
     failed = future.status == "error"
     try:
         return future.result(timeout=_GATHER_SECONDS)
@@ -263,7 +260,7 @@ class _Capacity:
         if now - self._asked < _REFRESH_SECONDS:
             return self._blocks
         self._asked = now
-        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        workers = cluster_workers(self._client)
         self._blocks = sum(map(self._blocks_of, workers.values()))
         if self._blocks:
             self._ever, self._last_seen = True, now
@@ -292,6 +289,28 @@ class _Capacity:
                 f" {' or '.join(offers)}, expected {wanted}: start workers with"
                 f' `dask worker ADDRESS --resources "{wanted}"`'
             )
+
+
+def cluster_workers(client: Client) -> Mapping[str, Mapping[str, Any]]:
+    """Return what the scheduler knows of its workers, such as ``resources``, by their addresses.
+
+    Raises
+    ------
+    ClusterError
+        If the scheduler is lost.
+    """
+    try:
+        found: Mapping[str, Any] = client.scheduler_info(n_workers=-1)
+        return cast("Mapping[str, Mapping[str, Any]]", found["workers"])
+    except (OSError, KeyError):  # without a scheduler Dask's answer is empty
+        raise ClusterError(_lost(client)) from None
+
+
+def _lost(client: Client) -> str:
+    return (
+        f"the scheduler at {_where(client)} was lost or restarted with blocks unfinished, expected"
+        " it to stay: see its log, and run again"
+    )
 
 
 def _listed(resources: Mapping[str, float]) -> str:
@@ -393,6 +412,8 @@ def _local_cluster(workers: int, resources: dict[str, float]) -> Iterator[LocalC
             n_workers=workers,
             threads_per_worker=1,
             resources=resources,
+            # An interrupt at a terminal reaches them too, but ending them is up to this process.
+            preload=["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
             processes=True,
             # Dask's default port may be another cluster's.
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},

@@ -1,19 +1,24 @@
-"""Files that appear under their name only when complete."""
+"""Results that appear under their name only when complete: files, folders and stores at URLs."""
 
 import errno
+import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from pixelssr_geo.errors import OutputError, PixelSSRError, ResumeError
+from pixelssr_geo.place import place, place_name, shown
+from pixelssr_geo.writers import object_store
 from pixelssr_geo.writers.encoding import CubeDtype
 from pixelssr_geo.writers.template import CubeTemplate
 
@@ -40,16 +45,31 @@ def header_path(path: Path) -> Path | None:
 def check_output(path: str | Path, *, overwrite: bool = False) -> None:
     """Refuse a place where no result can be written.
 
-    An ENVI file's header and GDAL's notes on it (``.aux.xml``) must not exist either.
+    An ENVI file's header and GDAL's notes on it (``.aux.xml``) must not exist either. At a URL only
+    a Zarr store can be written, and whether that is permitted is known once it is tried.
 
     Raises
     ------
     OutputError
-        If the folder is missing or read-only, or the name is taken: without ``overwrite`` by
-        anything, with it by a folder that is no Zarr store, or by a header that another file needs.
+        If the folder is missing or read-only, the URL's protocol not known or not installed, or its
+        bucket missing or out of reach. If the name is taken: without ``overwrite`` by anything,
+        with it by a folder or objects that are no Zarr store, or by a header that another file
+        needs.
     """
-    path = Path(path)
+    path = place(path)
+    if isinstance(path, str):
+        object_store.check_url(path, overwrite=overwrite)
+    else:
+        _check_path(path, overwrite=overwrite)
+
+
+def _check_path(path: Path, *, overwrite: bool) -> None:
     folder = path.parent
+    if not folder.is_dir() and re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
+        raise OutputError(
+            f"cannot write '{shown(path)}': that looks like a URL made into a path, expected a URL"
+            " as text, and a Zarr store (*.zarr) there: write other files locally and copy them"
+        )
     if not folder.is_dir():
         raise OutputError(
             f"cannot write '{path}': there is no folder '{folder}', expected one that exists:"
@@ -93,18 +113,35 @@ def _parts(path: Path) -> tuple[Path, ...]:
     return (path,) if header is None else (path, path.with_name(f"{path.name}.aux.xml"), header)
 
 
-@contextmanager
-def new_output(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary path beside ``path``, and rename it when the body has succeeded.
+@overload
+def new_output(path: Path, *, overwrite: bool) -> AbstractContextManager[Path]: ...
+@overload
+def new_output(path: Path | str, *, overwrite: bool) -> AbstractContextManager[Path | str]: ...
+def new_output(path: Path | str, *, overwrite: bool) -> AbstractContextManager[Path | str]:
+    """Give a place to write to, whose content appears as ``path`` when the body has succeeded.
 
-    The temporary path lies in a hidden folder of its own, which is removed whatever happens and
-    may hold other temporary files.
+    Of a path it is a temporary path, renamed in the end. It lies in a hidden folder of its own,
+    which is removed whatever happens and may hold other temporary files. Of a URL it is the URL
+    itself, where a store is to be created: it is published in the end, and removed on failure. What
+    was there before goes when the store is created.
+
+    Parameters
+    ----------
+    path
+        As :func:`~pixelssr_geo.place.place` gives it.
+    overwrite
+        Replace what is there.
 
     Raises
     ------
     OutputError
-        As :func:`check_output`, or if the system refuses the folder or the renaming.
+        As :func:`check_output`, or if the system refuses the folder, the renaming or the URL.
     """
+    return _new_file(path, overwrite) if isinstance(path, Path) else _new_store(path, overwrite)
+
+
+@contextmanager
+def _new_file(path: Path, overwrite: bool) -> Iterator[Path]:
     check_output(path, overwrite=overwrite)
     with writing(path):
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
@@ -116,9 +153,29 @@ def new_output(path: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def staging_folder(path: Path) -> Path:
-    """Return where an unfinished ``path`` is kept: ``.<name>.part`` beside it."""
-    return path.with_name(f".{path.name}.part")
+@contextmanager
+def _new_store(url: str, overwrite: bool) -> Iterator[str]:
+    check_output(url, overwrite=overwrite)
+    if not overwrite and object_store.state(url) == "unfinished":
+        raise _unfinished(url, "of another run")
+    object_store.claim(url, anew=True)
+    try:
+        yield url
+        object_store.publish(url)
+    except BaseException as error:
+        object_store.discard(url, error)
+        raise
+
+
+def staging_folder(path: Path | str) -> Path:
+    """Return where an unfinished ``path`` is kept: ``.<name>.part`` beside it.
+
+    Of a URL it is in the working directory, and carries a hash of the URL in its name.
+    """
+    if isinstance(path, Path):
+        return path.with_name(f".{path.name}.part")
+    told = hashlib.sha256(shown(path).encode()).hexdigest()[:8]
+    return Path.cwd() / f".{place_name(path)}-{told}.part"
 
 
 @dataclass(slots=True)
@@ -126,53 +183,97 @@ class Staging:
     """Where an unfinished result is kept."""
 
     folder: Path
-    """The folder."""
+    """The folder, on disk."""
+    result: Path | str
+    """Where the result is to be left: a path in the folder, or the URL itself."""
     keep: bool = False
-    """Whether there is something in it that is worth going on from."""
+    """Whether there is something that is worth going on from."""
 
 
 @contextmanager
-def staged_output(path: Path, *, overwrite: bool, resume: bool) -> Iterator[Staging]:
+def staged_output(path: Path | str, *, overwrite: bool, resume: bool) -> Iterator[Staging]:
     """Give the staging folder of ``path``, and put the result in place when the body has succeeded.
 
-    The body leaves the result in the folder, under the name of ``path``. The folder goes away with
-    success and with failure. An interrupt leaves it for a run with ``resume`` if the body has set
-    :attr:`Staging.keep`; whatever ends the process leaves it in any case, and so does a
-    :class:`ResumeError`.
+    The body leaves the result at :attr:`Staging.result`. The folder goes away with success and with
+    failure, and so do, with failure, the objects written under a URL. An interrupt, or a run given
+    up by :class:`~concurrent.futures.CancelledError`, leaves them for a run with ``resume`` if the
+    body has set :attr:`Staging.keep`; whatever ends the process leaves them in any case, and so
+    does a :class:`ResumeError`.
+
+    A path is replaced in the end; an older store at a URL goes when the new one is created.
 
     Raises
     ------
     OutputError
-        As :func:`check_output`; if there is a staging folder and neither flag is set, or another
-        process uses it; or if the system refuses the folder or the renaming.
+        As :func:`check_output`; if there is an unfinished run and neither flag is set, or ``resume``
+        and the run was begun in another working directory; if another process uses the folder; or
+        if the system refuses the folder, the renaming or the URL.
     """
+    path = place(path)
     check_output(path, overwrite=overwrite)
     folder = staging_folder(path)
-    if folder.exists() and not resume and not overwrite:
-        raise OutputError(
-            f"'{folder}' holds an unfinished run for '{path}': pass --resume to go on with it, or"
-            " --overwrite to start anew"
-        )
-    with writing(path):
+    _check_unfinished(path, folder, overwrite=overwrite, resume=resume)
+    with writing(path if isinstance(path, Path) else folder):
         folder.mkdir(exist_ok=True)
     with _locked(folder):
-        if not resume:
-            with writing(path):
+        go_on = resume and (isinstance(path, Path) or object_store.is_claimed(path))
+        if not go_on:
+            with writing(path if isinstance(path, Path) else folder):
                 _empty(folder)
-        staging = Staging(folder)
+        staging = Staging(folder, folder / path.name if isinstance(path, Path) else path)
         try:
+            if isinstance(path, str):
+                object_store.claim(path, anew=not go_on)
             yield staging
-            with writing(path):
-                _put_in_place(folder / path.name, path)
+            _finish(staging, path)
         except ResumeError:
             raise
         except BaseException as error:
-            if staging.keep and isinstance(error, KeyboardInterrupt):
-                error.add_note(f"what is done is kept in '{folder}', --resume goes on with it")
+            if staging.keep and isinstance(error, (KeyboardInterrupt, CancelledError)):
+                error.add_note(_kept(staging))
             else:
+                if isinstance(path, str):
+                    object_store.discard(path, error)
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_unfinished(path: Path | str, folder: Path, *, overwrite: bool, resume: bool) -> None:
+    if overwrite:
+        return
+    if folder.exists():
+        if not resume:
+            raise OutputError(
+                f"'{folder}' holds an unfinished run for '{shown(path)}': pass --resume to go on"
+                " with it, or --overwrite to start anew"
+            )
+    elif isinstance(path, str) and object_store.state(path) == "unfinished":
+        raise _unfinished(path, "begun in another folder, where its list of blocks is")
+
+
+def _unfinished(url: str, which: str) -> OutputError:
+    return OutputError(
+        f"'{shown(url)}' holds an unfinished store {which}: go on with it there, or pass"
+        " --overwrite (overwrite=True) to start anew"
+    )
+
+
+def _finish(staging: Staging, path: Path | str) -> None:
+    if isinstance(path, str):
+        object_store.publish(path)
+        return
+    with writing(path):
+        _put_in_place(staging.folder / path.name, path)
+
+
+def _kept(staging: Staging) -> str:
+    if isinstance(staging.result, str):
+        return (
+            f"what is done is kept under '{shown(staging.result)}' and noted in"
+            f" '{staging.folder}', --resume goes on with it from this folder"
+        )
+    return f"what is done is kept in '{staging.folder}', --resume goes on with it"
 
 
 @contextmanager
@@ -203,8 +304,12 @@ def _empty(folder: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the system or GDAL says about a failed write into an :class:`OutputError`."""
+def writing(path: Path | str) -> Iterator[None]:
+    """Turn what system, GDAL or object store say about a failure to an :class:`OutputError`."""
+    if isinstance(path, str):
+        with object_store.reaching(path):
+            yield
+        return
     try:
         yield
     except PixelSSRError:
@@ -228,9 +333,9 @@ def disk_needed(
 ) -> int:
     """Return the bytes that a run may occupy at its peak, from above.
 
-    Compression is not counted on. A Zarr store is written in place; a COG needs the staging store
-    in float32, a temporary copy and the final file, both with overviews; ENVI the staging store and
-    the file.
+    Compression is not counted on. A Zarr store is written in place; a COG needs the staging store,
+    a temporary copy and the final file, both with overviews; ENVI the staging store and the file,
+    all in the data type of the result. For a store at a URL nothing is needed on disk.
 
     Parameters
     ----------
@@ -246,13 +351,15 @@ def disk_needed(
     >>> disk_needed(CubeTemplate((100, 100), (500.0,), (10.0,), None, (1, 0, 0, 0, -1, 0)),
     ...             "float32", "zarr")
     1088976
+    >>> disk_needed(CubeTemplate((100, 100), (500.0,), (10.0,), None, (1, 0, 0, 0, -1, 0)),
+    ...             "uint16", "envi")
+    1088976
     """
     sample = template.channels * (4 if dtype == "float32" else 2)
     rows, cols = template.shape
     plain = sample * rows * cols
-    staging = template.channels * 4 * rows * cols
     pyramid = sample * _pyramid_pixels(rows, cols)
-    total = {"zarr": plain, "cog": staging + 2 * pyramid, "envi": staging + plain}[format]
+    total = {"zarr": plain, "cog": plain + 2 * pyramid, "envi": 2 * plain}[format]
     # Incompressible data grow a little in every chunk, and there are headers.
     return total + total // 100 + 2**20
 
@@ -268,10 +375,10 @@ def _pyramid_pixels(rows: int, cols: int) -> int:
 
 def _put_in_place(finished: Path, path: Path) -> None:
     parts = _parts(path)
-    if len(parts) == 1 and not path.is_dir():
+    if len(parts) == 1 and not path.is_dir() and not finished.is_dir():
         finished.replace(path)
         return
-    # Neither a folder nor several files can be replaced in one step. The old ones go first, the
+    # Neither a folder nor several files can be replaced in one step, and a file not by a folder. The old ones go first, the
     # header before the data, and the new header comes last: while there is a header, it describes
     # the data beside it. What is old goes away with the temporary folder.
     old = finished.with_name(f"{path.name}.old")

@@ -8,7 +8,7 @@ today; the ``proj:`` and ``spatial:`` attributes of the GeoZarr conventions say 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
@@ -16,8 +16,11 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
+from zarr.storage import MemoryStore
 
 from pixelssr_geo.errors import SettingsError
+from pixelssr_geo.place import place
+from pixelssr_geo.writers import object_store
 from pixelssr_geo.writers.encoding import (
     UINT16_NODATA,
     UINT16_SCALE,
@@ -28,6 +31,9 @@ from pixelssr_geo.writers.encoding import (
 from pixelssr_geo.writers.output import check_output, new_output, writing
 from pixelssr_geo.writers.streaming import piece_count, pieces
 from pixelssr_geo.writers.template import DIMS, NAME, CubeTemplate
+
+if TYPE_CHECKING:
+    from zarr.core.buffer import Buffer
 
 _CONVENTION_URL = "https://raw.githubusercontent.com/zarr-conventions/{}/refs/tags/v0.1/schema.json"
 _SPEC_URL = "https://github.com/zarr-conventions/{}/blob/v0.1/README.md"
@@ -45,10 +51,14 @@ def create_store(
 ) -> None:
     """Create a store that holds everything of a cube but its values, which read as no data.
 
+    A store at a URL takes the place of an unfinished one, and readers find it once it is published:
+    :func:`publish_store`, or the end of :func:`~pixelssr_geo.writers.staged_output` or
+    :func:`~pixelssr_geo.writers.new_output`, inside which it takes the place of a finished one too.
+
     Parameters
     ----------
     path
-        Where no file or folder exists yet.
+        Where no file or folder exists yet, or a URL.
     template
         Grid, channels and provenance.
     chunk
@@ -59,15 +69,31 @@ def create_store(
     Raises
     ------
     OutputError
-        If the name is taken, or the folder is missing or cannot be written to.
+        If the name is taken, or the folder or URL is missing or cannot be written to.
     SettingsError
         If ``chunk`` or ``dtype`` is not possible.
     """
-    path = Path(path)
+    path = place(path)
     check_dtype(dtype)
     if chunk < 1:
         raise SettingsError(f"chunk is {chunk}, expected at least 1 pixel: give a larger one")
-    check_output(path)
+    check_output(path, overwrite=isinstance(path, str) and object_store.is_claimed(path))
+    if isinstance(path, str):
+        documents: dict[str, Buffer] = {}
+        _create(MemoryStore(documents), template, chunk, dtype)
+        object_store.create(path, {key: doc.to_bytes() for key, doc in documents.items()})
+        return
+    try:
+        with writing(path):
+            _create(path, template, chunk, dtype)
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def _create(
+    store: Path | MemoryStore, template: CubeTemplate, chunk: int, dtype: CubeDtype
+) -> None:
     rows, cols = template.shape
     shape = (template.channels, rows, cols)
     # One Dask chunk that is never computed: only the metadata and the coordinates are written.
@@ -85,31 +111,42 @@ def create_store(
         encoding |= {"_FillValue": np.uint16(UINT16_NODATA), "fill_value": UINT16_NODATA}
     else:
         encoding |= {"_FillValue": np.float32("nan"), "fill_value": np.float32("nan")}
-    try:
-        with writing(path):
-            dataset.to_zarr(
-                path,
-                mode="w-",
-                zarr_format=3,
-                consolidated=False,
-                compute=False,
-                encoding={NAME: encoding},
-            )
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
+    dataset.to_zarr(
+        store,
+        mode="w-",
+        zarr_format=3,
+        consolidated=False,
+        compute=False,
+        encoding={NAME: encoding},
+    )
+
+
+def publish_store(path: str | Path) -> None:
+    """Let readers find a store at a URL that :func:`create_store` made; on disk they do already.
+
+    Needed only outside of :func:`~pixelssr_geo.writers.staged_output` and
+    :func:`~pixelssr_geo.writers.new_output`, which do it in the end.
+
+    Raises
+    ------
+    OutputError
+        If nothing was created there, or it cannot be written to.
+    """
+    path = place(path)
+    if isinstance(path, str):
+        object_store.publish(path)
 
 
 def write_region(path: str | Path, values: NDArray[Any], row: int, col: int) -> None:
     """Write one block into a store that :func:`create_store` made.
 
     Threads and processes may write at the same time, for a block must consist of whole chunks: no
-    two blocks touch the same file.
+    two blocks touch the same file or object. A store at a URL needs not be published yet.
 
     Parameters
     ----------
     path
-        The store.
+        The store, on disk or at a URL.
     values
         Reflectance ``(channel, y, x)``, NaN for no data, all channels.
     row, col
@@ -122,9 +159,11 @@ def write_region(path: str | Path, values: NDArray[Any], row: int, col: int) -> 
     OutputError
         If it cannot be written.
     """
-    path = Path(path)
+    path = place(path)
     with writing(path):
-        array = zarr.open_array(path / NAME, mode="r+", zarr_format=3)
+        array = zarr.open_array(
+            f"{path}/{NAME}" if isinstance(path, str) else path / NAME, mode="r+", zarr_format=3
+        )
     stop = (row + values.shape[1], col + values.shape[2])
     _check_alignment(array, values.shape[0], (row, col), stop)
     dtype: CubeDtype = "uint16" if array.dtype == np.uint16 else "float32"
@@ -140,11 +179,12 @@ def write_zarr(
     overwrite: bool = False,
     chunk: int = 256,
     progress: Callable[[int, int], object] | None = None,
-) -> Path:
-    """Write a cube as a Zarr store, and return its path.
+) -> Path | str:
+    """Write a cube as a Zarr store, and return its path or URL.
 
     A lazy cube is computed and written piece by piece. The store appears under its name when it is
-    complete; on failure nothing is left.
+    complete; on failure nothing is left. One that is replaced is there until then on disk, but at a
+    URL only until the new one is begun.
 
     Parameters
     ----------
@@ -152,7 +192,7 @@ def write_zarr(
         Reflectance, dims ``wavelength``, ``y``, ``x``; coordinates as in
         :meth:`CubeTemplate.coords`.
     path
-        Of the store, usually ``*.zarr``.
+        Of the store, usually ``*.zarr``; or a URL as ``s3://bucket/cube.zarr``.
     dtype
         ``"float32"``, or ``"uint16"`` in steps of 1e-4 (0 to 6.5534, 65535 for no data).
     overwrite
@@ -165,11 +205,11 @@ def write_zarr(
     Raises
     ------
     OutputError
-        If the place is taken, missing, read-only or full.
+        If the place is taken, missing, read-only, full or out of reach.
     SettingsError
         If the array is not a cube, or ``chunk`` or ``dtype`` is not possible.
     """
-    path = Path(path)
+    path = place(path)
     template = CubeTemplate.from_cube(cube)
     cube = cube.transpose(*DIMS)
     with new_output(path, overwrite=overwrite) as temporary:

@@ -385,6 +385,29 @@ def test_a_running_cluster_is_joined_and_gpus_are_respected(
                 map_blocks_on(client, BLOCKS, Model(tmp_path, 0.05), on_done=end)
 
 
+def test_an_interrupt_at_a_terminal_leaves_local_workers_to_this_process(client: Client) -> None:
+    before = client.run(os.getpid)
+    for pid in before.values():
+        os.kill(pid, signal.SIGINT)
+    done: list[Window] = []
+    map_blocks_on(client, BLOCKS, lambda: values_of, on_done=lambda block, _: done.append(block))
+    assert sorted(done) == sorted(BLOCKS)
+    assert client.run(os.getpid) == before
+
+
+def test_workers_of_a_scheduler_that_is_gone_are_not_asked_for() -> None:
+    class Gone:
+        """A client as Dask leaves it behind."""
+
+        scheduler = None
+
+        def scheduler_info(self, n_workers: int) -> dict[str, object]:
+            return {}
+
+    with pytest.raises(ClusterError, match="was lost or restarted"):
+        cluster.cluster_workers(Gone())  # type: ignore[arg-type]
+
+
 def test_other_versions_stay_quiet_and_another_python_is_refused(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,11 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixelssr_geo.errors import OutputError
@@ -35,6 +35,20 @@ def make_template(shape: tuple[int, int], channels: int = 3) -> CubeTemplate:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"no folder '.*nowhere'"):
         check_output(tmp_path / "nowhere" / "cube.tif")
+
+
+def test_a_url_that_was_made_a_path_is_told() -> None:
+    with pytest.raises(OutputError, match=r"'s3:/bucket/cube.tif': that looks like a URL"):
+        write_cog(make_template((3, 3)).to_dataarray(np.zeros((3, 3, 3))), "s3://bucket/cube.tif")
+
+
+def test_half_the_bytes_are_needed_for_half_the_data_type() -> None:
+    template = make_template((1000, 1000), 100)
+    formats: tuple[Literal["cog", "envi", "zarr"], ...] = ("cog", "envi", "zarr")
+    for format in formats:
+        fixed = 2**20
+        whole, half = (disk_needed(template, dtype, format) for dtype in ("float32", "uint16"))
+        assert half - fixed == pytest.approx((whole - fixed) / 2, abs=1)
 
 
 def test_a_read_only_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +81,7 @@ def test_the_name_appears_only_at_the_end(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
+@settings(deadline=None)  # the first call imports
 @given(
     st.lists(st.integers(1, 40), min_size=1, max_size=5),
     st.lists(st.integers(1, 40), min_size=1, max_size=5),
@@ -108,11 +123,20 @@ def test_incompressible_cubes_stay_under_the_estimate(
     cube = template.to_dataarray(noise)
     store = write_zarr(cube, tmp_path / "c.zarr", dtype=dtype)
     in_store = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
-    staged = write_zarr(cube, tmp_path / "staged.zarr")
-    in_staging = sum(path.stat().st_size for path in staged.rglob("*") if path.is_file())
     in_file = write_cog(cube, tmp_path / "c.tif", dtype=dtype, blocksize=128).stat().st_size
     in_envi = write_envi(cube, tmp_path / "c.bsq", dtype=dtype).stat().st_size
     assert in_store <= disk_needed(template, dtype, "zarr")
-    assert in_staging + 2 * in_file <= disk_needed(template, dtype, "cog")
-    assert in_staging + in_envi <= disk_needed(template, dtype, "envi")
+    # A staging store is one in the same data type.
+    assert in_store + 2 * in_file <= disk_needed(template, dtype, "cog")
+    assert in_store + in_envi <= disk_needed(template, dtype, "envi")
     assert disk_needed(template, dtype, "zarr") < disk_needed(template, dtype, "envi")
+
+
+def test_a_store_replaces_a_file_of_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "cube.zarr"
+    path.write_text("not a store")
+    with new_output(path, overwrite=True) as temporary:
+        temporary.mkdir()
+        (temporary / "zarr.json").write_text("{}")
+    assert [entry.name for entry in path.iterdir()] == ["zarr.json"]
+    assert list(tmp_path.iterdir()) == [path]

@@ -18,7 +18,9 @@ import xarray as xr
 from rasterio.crs import CRS
 
 from pixelssr_geo.errors import OutputError, SettingsError, WavelengthGridError
+from pixelssr_geo.scene import open_cube
 from pixelssr_geo.writers import CubeTemplate, create_store, write_region, write_zarr, zarr_cube
+from pixelssr_geo.writers.encoding import encode
 
 # rioxarray 0.19 multiplies with `*`, which affine 3 means to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:Use .@. matmul:PendingDeprecationWarning")
@@ -92,6 +94,17 @@ def test_uint16_is_within_half_a_step(tmp_path: Path) -> None:
     raw = xr.open_zarr(tmp_path / "c.zarr", consolidated=False, mask_and_scale=False)
     assert raw["reflectance"].dtype == np.uint16
     assert raw["reflectance"].attrs["_FillValue"] == 65535
+
+
+def test_every_uint16_step_survives_the_store_and_another_encoding(tmp_path: Path) -> None:
+    steps = np.arange(65536, dtype=np.uint16).reshape(1, 256, 256)
+    stored = np.where(steps == 65535, np.nan, steps * np.float32(1e-4)).astype(np.float32)
+    template = CubeTemplate((256, 256), (500.0,), (10.0,), None, (1.0, 0.0, 0.0, 0.0, -1.0, 0.0))
+    create_store(tmp_path / "c.zarr", template, dtype="uint16")
+    write_region(tmp_path / "c.zarr", stored, 0, 0)
+    # As a COG or an ENVI file is made from its staging store.
+    again = encode(open_cube(tmp_path / "c.zarr").values, "uint16")
+    np.testing.assert_array_equal(again, steps)
 
 
 def test_the_store_is_plain_zarr_3_with_geozarr_attributes(tmp_path: Path) -> None:
