@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable
@@ -75,7 +76,7 @@ CORRECTION_POINTS = 5
 GPU_BATCH = 16
 """Tiles in a forward pass on a GPU, unless the settings say another number."""
 
-STATISTICS_BLOCK = 1024
+STATISTICS_BLOCK = 512
 """Rows and columns read at a time by the pass over the scene."""
 
 
@@ -182,8 +183,8 @@ class FittedModel:
     """What became of the points."""
     cross_validation: CrossValidation | None
     """Error at withheld points, or None where there are too few."""
-    device: torch.device
-    """Where the networks run."""
+    device: torch.device | None
+    """Where the networks run; None where none can take part, so that torch is not needed."""
     batch: MicroBatch
     """Tiles in one of their forward passes."""
     weights_hash: str | None
@@ -260,6 +261,7 @@ class FittedModel:
         from pixelssr_geo.nets.precision import products_in
         from pixelssr_geo.training.loop import side_by_side
 
+        assert self.device is not None
         try:
             with products_in(self.settings.precision, self.device), side_by_side(self.device):
                 return blend_block(
@@ -282,6 +284,7 @@ class FittedModel:
         self, stack: NDArray[np.float32], tiles: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         assert self.pixel_model is not None
+        assert self.device is not None
         return self.pixel_model(stack, tiles, self.device)
 
     def _correction_tiles(
@@ -291,16 +294,18 @@ class FittedModel:
 
         assert self.correction is not None
         assert self.estimator is not None
+        assert self.device is not None
         return correct_tiles(self.correction, self.estimator, stack, self.device)
 
 
-def micro_batch(settings: Settings, device: torch.device) -> MicroBatch:
+def micro_batch(settings: Settings, device: torch.device | None) -> MicroBatch:
     """Tiles in a forward pass.
 
     On a CPU one, whatever the settings say: tiles beside each other in threads use its cores
     better, and the size of a batch would change the last bits of some operations.
     """
-    tiles = 1 if device.type == "cpu" else settings.batch_size or GPU_BATCH
+    on_cpu = device is None or device.type == "cpu"
+    tiles = 1 if on_cpu else settings.batch_size or GPU_BATCH
     return MicroBatch(tiles, _lacks_memory)
 
 
@@ -348,15 +353,15 @@ def fit(
     PixelSSRError
         If scene, points and settings cannot be brought together; the message says how to cure it.
     """
-    from pixelssr_geo.nets.precision import products_in
-    from pixelssr_geo.nets.registry import net_config
-    from pixelssr_geo.nets.scan import chosen_backend
-
     tell = progress or _silent
-    device = resolve_device(settings.device) if device is None else device
-    if settings.method in NETWORK_METHODS:
+    device = network_device(settings, points) if device is None else device
+    if settings.method in NETWORK_METHODS and (settings.net_options or device is not None):
+        from pixelssr_geo.nets.registry import net_config
+
         net_config(NETWORK, settings.net_options)
-    if may_use_network(settings, points):
+    if device is not None:
+        from pixelssr_geo.nets.scan import chosen_backend
+
         chosen_backend(settings.net_options.get("scan_backend", "auto"), device)
     scene = _ordered(scene)
     if response is None:
@@ -377,7 +382,7 @@ def fit(
     statistics = scene_statistics(reader, tell)
     _check_size(statistics)
     notes += _label_notes(settings, labels)
-    if device.type == "cpu":
+    if device is None or device.type == "cpu":
         notes += _idle_on_cpu(settings)
     context = _Context(settings, channels, matrix, reader, labels, statistics, device, tell, kept)
     base = FittedModel(
@@ -397,6 +402,10 @@ def fit(
         weights_hash=None,
         notes=tuple(notes),
     )
+    if device is None:
+        return _with_estimator(base, context)
+    from pixelssr_geo.nets.precision import products_in
+
     with products_in(settings.precision, device):
         if settings.method == "paper":
             return _with_pixel_model(base, context, tuple(response.centres_nm[used]))
@@ -407,6 +416,20 @@ def may_use_network(settings: Settings, points: PointSpectra | None) -> bool:
     """Return whether a network may take part in a run."""
     enough = points is not None and len(points) >= GATE_POINTS
     return settings.method in ("dypro", "paper") or (settings.method == "product" and enough)
+
+
+def network_device(settings: Settings, points: PointSpectra | None) -> torch.device | None:
+    """Where networks run, None where none can take part.
+
+    Raises
+    ------
+    DeviceError
+        If CUDA is asked for and absent, whether it is needed or not.
+    """
+    if may_use_network(settings, points) or settings.device not in ("auto", "cpu"):
+        device = resolve_device(settings.device)
+        return device if may_use_network(settings, points) else None
+    return None
 
 
 def train(
@@ -508,20 +531,28 @@ def scene_statistics(reader: SceneReader, progress: Progress) -> SceneStatistics
         If no pixel is valid.
     """
     height, width = reader.shape
-    starts = [
-        (row, col)
+    windows = [
+        Window(row, col, STATISTICS_BLOCK, STATISTICS_BLOCK).clip(reader.shape)
         for row in range(0, height, STATISTICS_BLOCK)
         for col in range(0, width, STATISTICS_BLOCK)
     ]
-    count, total, square = 0, 0.0, 0.0
-    for done, (row, col) in enumerate(starts, 1):
-        window = Window(row, col, STATISTICS_BLOCK, STATISTICS_BLOCK).clip(reader.shape)
+
+    def sums(window: Window) -> tuple[int, Any, Any]:
         values = reader.window(window)
         good = values[:, np.isfinite(values[0])].astype("f8")
-        count += good.shape[1]
-        total = total + good.sum(1)
-        square = square + (good**2).sum(1)
-        progress("reading the scene", done, len(starts))
+        return good.shape[1], good.sum(1), np.einsum("bn,bn->b", good, good)
+
+    count, total, square = 0, 0.0, 0.0
+    with ThreadPoolExecutor(min(len(windows), os.cpu_count() or 1)) as pool:
+        found = pool.map(sums, windows)
+        try:
+            # In the order of the windows, whichever is read first: the same sums every time.
+            for done, (known, first, second) in enumerate(found, 1):
+                count, total, square = count + known, total + first, square + second
+                progress("reading the scene", done, len(windows))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     if not count:
         raise SceneError(
             "every pixel of the scene is nodata in some band, valid pixels are needed: check the "
@@ -541,9 +572,14 @@ class _Context:
     reader: SceneReader
     labels: Labels | None
     statistics: SceneStatistics
-    device: torch.device
+    network_device: torch.device | None
     progress: Progress
     kept: Path | None
+
+    @property
+    def device(self) -> torch.device:
+        assert self.network_device is not None
+        return self.network_device
 
     @property
     def count(self) -> int:

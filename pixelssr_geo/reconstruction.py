@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pixelssr_geo.errors import ClusterError, DeviceError, OutputError, SettingsError
 from pixelssr_geo.fitting import (
+    NETWORK_METHODS,
     FittedModel,
     Misfit,
     Progress,
     fit,
     may_use_network,
+    network_device,
     resolve_channels,
     resolve_device,
     total_rmse,
@@ -294,7 +296,7 @@ def reconstruct_to_file(
     with ExitStack() as stack:
         if scheduler is not None:
             client = stack.enter_context(run_cluster(settings, scheduler=scheduler))
-        devices = _Devices.of(settings, client)
+        devices = _Devices.of(settings, points, client)
         identity = run_identity(
             scene,
             points,
@@ -302,7 +304,7 @@ def reconstruct_to_file(
             settings,
             format=f"{place_suffix(output)} {dtype}",
             block=f"{block} pixels",
-            computes=devices.told(settings, points),
+            computes=devices.told(settings),
         )
         staging = stack.enter_context(staged_output(output, overwrite=overwrite, resume=resume))
         ledger = stack.enter_context(Ledger(staging.folder / "blocks.jsonl", identity))
@@ -326,16 +328,17 @@ def reconstruct_to_file(
             if isinstance(store, Path):
                 shutil.rmtree(store, ignore_errors=True)
             create_store(store, template, chunk=CHUNK, dtype=dtype)
-        left = [window for window in plan.blocks if window not in ledger.done]
+        blocks = plan.blocks
+        left = [window for window in blocks if window not in ledger.done]
         peaks: dict[str, float] = {}
 
         def note(window: Window, done: BlockDone) -> None:
             ledger.add(window, squares=done.misfit.squares, values=done.misfit.values)
             staging.keep = True
             peaks[done.process] = max(done.peak_rss_mb, peaks.get(done.process, 0.0))
-            tell("reconstructing", len(ledger.done), len(plan.blocks))
+            tell("reconstructing", len(ledger.done), len(blocks))
 
-        tell("reconstructing", len(ledger.done), len(plan.blocks))
+        tell("reconstructing", len(ledger.done), len(blocks))
         work = BlockWork(model, plan, store.absolute() if isinstance(store, Path) else store)
         if client is None and workers is None:
             _run_on_threads(work, left, note, threads=threads)
@@ -354,7 +357,7 @@ def reconstruct_to_file(
                 overwrite=True,
                 progress=lambda now, total: tell("writing", now, total),
             )
-        misfits = [Misfit(**ledger.done[window]) for window in plan.blocks]
+        misfits = [Misfit(**ledger.done[window]) for window in blocks]
     ended = time.perf_counter()
     seconds = {
         "fit": fitted - started,
@@ -381,7 +384,8 @@ def run_cluster(
     """
     from pixelssr_geo.tiling.cluster import cluster_client
 
-    local = workers is not None and resolve_device(settings.device).type == "cuda"
+    needed = settings.method in NETWORK_METHODS and settings.device != "cpu"
+    local = workers is not None and needed and resolve_device(settings.device).type == "cuda"
     resources = GPU if local else None
     with cluster_client(workers=workers, scheduler=scheduler, resources=resources) as client:
         yield client
@@ -465,13 +469,12 @@ def _run_on_cluster(
     stop: threading.Event | None,
 ) -> None:
     """Run the blocks on a cluster's workers; ``note`` is called here for each that is done."""
-    import torch
-
     from pixelssr_geo.tiling.cluster import map_blocks_on
 
-    # A worker without a GPU could not read what lies on one.
-    work = replace(work, model=work.model.on(torch.device("cpu")))
     on_gpu = work.model.network is not None and device != "cpu"
+    if work.model.network is not None:
+        # A worker without a GPU could not read what lies on one.
+        work = replace(work, model=work.model.on(resolve_device("cpu")))
     backend = None if on_gpu else _scan_backend(work.model)
     map_blocks_on(
         client,
@@ -508,24 +511,24 @@ def _ready(work: BlockWork, device: str, backend: str | None) -> BlockWork:
 class _Devices:
     """Where networks are trained and where they compute blocks."""
 
-    fit: torch.device
-    """In this process."""
+    fit: torch.device | None
+    """In this process; None where no network can take part."""
     blocks: str
     """In the processes that compute blocks, as they name it."""
 
     @classmethod
-    def of(cls, settings: Settings, client: Client | None) -> _Devices:
+    def of(cls, settings: Settings, points: PointSpectra | None, client: Client | None) -> _Devices:
         """What the settings ask for, on a client's cluster or on this machine."""
-        import torch
-
         if client is None:
-            here = resolve_device(settings.device)
-            return cls(here, str(here))
+            here = network_device(settings, points)
+            return cls(here, str(here or "cpu"))
+        if not may_use_network(settings, points):
+            return cls(None, "cpu")
         # Workers have the GPUs; a login node that hands them their work need not have one.
         try:
             here = resolve_device(settings.device)
         except DeviceError:
-            here = torch.device("cpu")
+            here = resolve_device("cpu")
         if settings.device != "auto":
             return cls(here, settings.device)
         from pixelssr_geo.tiling.cluster import cluster_workers
@@ -534,9 +537,9 @@ class _Devices:
         offered = any(worker["resources"].get("GPU") for worker in workers)
         return cls(here, "cuda" if offered else "cpu")
 
-    def told(self, settings: Settings, points: PointSpectra | None) -> str:
+    def told(self, settings: Settings) -> str:
         """What a network's bits depend on: devices and scan backend; for no network, the CPU."""
-        if not may_use_network(settings, points):
+        if self.fit is None:
             return "cpu"
         from pixelssr_geo.nets.scan import chosen_backend
 
@@ -643,7 +646,8 @@ def _check_place(
 
 def _threads(asked: int | None, blocks: int, model: FittedModel) -> int:
     # On a GPU the forwards queue up anyway, and two blocks are enough to hide reading and writing.
-    most = asked or (2 if model.device.type == "cuda" else os.cpu_count() or 1)
+    on_gpu = model.device is not None and model.device.type != "cpu"
+    most = asked or (2 if on_gpu else os.cpu_count() or 1)
     return max(1, min(most, blocks))
 
 
@@ -654,7 +658,7 @@ def _tile_pool(model: FittedModel, asked: int | None) -> Iterator[Executor | Non
     Tiles beside each other use the cores better than the operations of one tile do, and one thread
     an operation gives the same bits on every number of cores.
     """
-    if model.network is None or model.device.type != "cpu":
+    if model.network is None or model.device is None or model.device.type != "cpu":
         yield None
         return
     from pixelssr_geo.training.loop import side_by_side
@@ -722,6 +726,6 @@ def _scan_backend(model: FittedModel) -> str | None:
         return None
     from pixelssr_geo.nets.scan import chosen_backend
 
-    if "scan_backend" not in net.options:
+    if "scan_backend" not in net.options or model.device is None:
         return None
     return chosen_backend(net.options["scan_backend"], model.device)

@@ -14,7 +14,7 @@ import numpy as np
 
 from pixelssr_geo.errors import SettingsError
 from pixelssr_geo.estimator.library import load_library, random_mixtures
-from pixelssr_geo.estimator.projection import Projection
+from pixelssr_geo.estimator.projection import Projection, slabs
 from pixelssr_geo.estimator.ridge import Features, Ridge, fit_ridge, standardised
 
 if TYPE_CHECKING:
@@ -40,10 +40,6 @@ that they span says too little about the scene; measured on the development scen
 
 LIBRARY_POINTS = 3
 """How many left-out points the library's own error counts for in the standard deviation."""
-
-
-SLAB_PIXELS = 1 << 15
-"""Pixels predicted at a time, so that a block costs little more memory than its result."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,12 +116,10 @@ class Estimator:
         self, function: Callable[[NDArray[np.float64]], NDArray[np.float64]], block: Any
     ) -> NDArray[np.float32]:
         """Apply a function of bands ``(..., band)`` in slabs, which bounds the float64 copies."""
-        _, height, width = block.shape
-        cube = np.empty((len(self.noise), height, width), "f4")
-        rows = max(1, SLAB_PIXELS // width)
-        for row in range(0, height, rows):
-            slab = np.moveaxis(block[:, row : row + rows].astype("f8"), 0, -1)
-            cube[:, row : row + rows] = np.moveaxis(function(slab), -1, 0)
+        cube = np.empty((len(self.noise), *block.shape[1:]), "f4")
+        for rows in slabs(block.shape[1:]):
+            slab = np.moveaxis(block[:, rows].astype("f8"), 0, -1)
+            cube[:, rows] = np.moveaxis(function(slab), -1, 0)
         return cube
 
 

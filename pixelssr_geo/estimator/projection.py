@@ -10,12 +10,25 @@ import numpy as np
 from pixelssr_geo.errors import ResponseError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from pixelssr_geo.spectra import ChannelGrid, SpectralResponse
 
 MIN_COVERAGE = 0.95
 """Share of a band's response that must lie inside the channel grid for the band to be used."""
+
+
+SLAB_PIXELS = 1 << 14
+"""Pixels that are worked on at a time: few enough for a core's cache, many enough for BLAS."""
+
+
+def slabs(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Rows of an image of that shape (rows, columns), some at a time."""
+    rows = max(1, SLAB_PIXELS // shape[1])
+    for row in range(0, shape[0], rows):
+        yield slice(row, row + rows)
 
 
 def usable_bands(response: SpectralResponse, channels: ChannelGrid) -> NDArray[np.int64]:
@@ -60,7 +73,11 @@ class Projection:
         return y - (y @ self.response.T) @ self.inverse.T
 
     def on_cube(self, cube: NDArray[np.float32], scene: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A cube ``(channel, y, x)`` made to agree with a scene ``(band, y, x)``, float32."""
-        seen = np.einsum("bc,cyx->byx", self.response.astype("f4"), cube, optimize=True)
-        change = np.einsum("cb,byx->cyx", self.inverse.astype("f4"), scene - seen, optimize=True)
-        return np.asarray(cube + change)
+        """Make a cube ``(channel, y, x)`` agree with a scene ``(band, y, x)``; the same array."""
+        response, inverse = self.response.astype("f4"), self.inverse.astype("f4")
+        for rows in slabs(cube.shape[1:]):
+            part, bands = cube[:, rows], scene[:, rows]
+            known = bands.reshape(len(bands), -1)
+            change = inverse @ (known - response @ part.reshape(len(part), -1))
+            part += change.reshape(part.shape)
+        return cube

@@ -150,7 +150,7 @@ def test_a_part_of_the_estimate_is_the_estimate_of_the_part(site: Site, kind: Ki
 def test_slabs_do_not_show(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     estimator = site.fit(30)
     whole = estimator.predict(site.scene)
-    monkeypatch.setattr("pixelssr_geo.estimator.estimator.SLAB_PIXELS", 100)
+    monkeypatch.setattr("pixelssr_geo.estimator.projection.SLAB_PIXELS", 100)
     slabs = estimator.predict(site.scene)
     np.testing.assert_allclose(slabs.mean, whole.mean, atol=1e-6)
     np.testing.assert_allclose(slabs.deviation, whole.deviation, rtol=1e-5)

@@ -67,7 +67,7 @@ def test_a_float32_cube_resimulates_the_scene() -> None:
     projection = Projection.of(RESPONSE)
     cube = make_spectra(24 * 17).T.reshape(-1, 24, 17).astype("f4")
     scene = (make_spectra(24 * 17, seed=1) @ RESPONSE.T).T.reshape(-1, 24, 17).astype("f4")
-    found = projection.on_cube(cube, scene)
+    found = projection.on_cube(cube.copy(), scene)
     assert found.dtype == np.float32
     seen = np.einsum("bc,cyx->byx", RESPONSE, found.astype("f8"))
     np.testing.assert_allclose(seen, scene, atol=1e-6)
@@ -77,11 +77,21 @@ def test_a_float32_cube_resimulates_the_scene() -> None:
     np.testing.assert_allclose(np.moveaxis(found, 0, -1), spectra, atol=1e-6)
 
 
+def test_a_cube_is_changed_in_place_whatever_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    projection = Projection.of(RESPONSE)
+    cube = make_spectra(9 * 7).T.reshape(-1, 9, 7).astype("f4")
+    scene = (make_spectra(9 * 7, seed=1) @ RESPONSE.T).T.reshape(-1, 9, 7).astype("f4")
+    expected = projection.on_cube(cube.copy(), scene)
+    monkeypatch.setattr("pixelssr_geo.estimator.projection.SLAB_PIXELS", 15)  # two rows, one left
+    assert projection.on_cube(cube, scene) is cube
+    np.testing.assert_allclose(cube, expected, atol=1e-7)
+
+
 def test_a_pixel_without_data_stays_without_and_touches_no_other() -> None:
     projection = Projection.of(RESPONSE)
     cube = make_spectra(16).T.reshape(-1, 4, 4).astype("f4")
     scene = np.full((len(RESPONSE), 4, 4), 0.2, "f4")
-    whole = projection.on_cube(cube, scene)
+    whole = projection.on_cube(cube.copy(), scene)
     scene[:, 1, 2] = np.nan
     holed = projection.on_cube(cube, scene)
     assert np.isnan(holed[:, 1, 2]).all()

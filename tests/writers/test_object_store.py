@@ -1,10 +1,8 @@
 """Claims about cubes on object stores, in memory and behind a local server that speaks S3."""
 
-import gc
 import pickle
 import socket
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ProcessPoolExecutor
 from contextlib import AbstractContextManager
@@ -47,33 +45,6 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     MemoryFileSystem.store.clear()
     MemoryFileSystem.pseudo_dirs[:] = [""]
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """URL of a bucket on a server of its own, which other processes find by the environment."""
-    server_module = pytest.importorskip("moto.server", reason="moto[server] is not installed")
-    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
-    server = server_module.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
-            patch.delenv(name, raising=False)
-        patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        s3fs.S3FileSystem.clear_instance_cache()
-        fsspec.filesystem("s3").mkdir("bucket")
-        yield "s3://bucket"
-        # Zarr leaves its connections to the garbage collector, which complains: now, and not when
-        # another test is running.
-        s3fs.S3FileSystem.clear_instance_cache()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "unclosed|Unclosed", ResourceWarning)
-            gc.collect()
-    server.stop()
 
 
 @pytest.fixture(scope="module")
