@@ -34,7 +34,7 @@ from pixelssr_geo.fitting import (
 )
 from pixelssr_geo.identity import run_identity
 from pixelssr_geo.place import place, place_name, place_suffix, shown
-from pixelssr_geo.process import prepare_process
+from pixelssr_geo.process import prepare_process, products_on_one_thread
 from pixelssr_geo.scene import open_cube, pixel_grid, scene_response
 from pixelssr_geo.settings import Settings
 from pixelssr_geo.tiling.ledger import Ledger
@@ -445,7 +445,7 @@ def _run_on_threads(
     found: dict[Window, BlockDone] = {}
     stop = threading.Event()
 
-    with _tile_pool(work.model, threads) as pool:
+    with products_on_one_thread(), _tile_pool(work.model, threads) as pool:
 
         def compute(window: Window) -> None:
             found[window] = work(window, pool, stop)
@@ -495,6 +495,7 @@ def _ready(work: BlockWork, device: str, backend: str | None) -> BlockWork:
         If the scan has another backend here, whose last digits differ.
     """
     prepare_process()
+    products_on_one_thread()
     if work.model.network is None:
         return work
     work = replace(work, model=work.model.on(resolve_device(device)))

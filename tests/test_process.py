@@ -4,7 +4,11 @@ import platform
 import subprocess
 import sys
 
+import numpy as np  # noqa: F401  (brings the BLAS library)
 import pytest
+from threadpoolctl import threadpool_info
+
+from pixelssr_geo.process import products_on_one_thread
 
 REPEAT = """
 import ctypes, resource
@@ -42,3 +46,13 @@ def faults(prepare: str) -> int:
 def test_freed_memory_is_used_again() -> None:
     prepared = faults("from pixelssr_geo.process import prepare_process; prepare_process()")
     assert prepared < faults("") / 10
+
+
+def test_products_keep_to_one_thread_inside_and_not_after() -> None:
+    def threads() -> set[int]:
+        return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+
+    before = threads()
+    with products_on_one_thread():
+        assert threads() == {1}
+    assert threads() == before
