@@ -128,3 +128,32 @@ def test_triton_cut_or_whole_walks_give_the_same(batch: int) -> None:
         expected = selective_scan_2d(x[:1], low[:1], *single[2:], **settings, backend="torch")
     scale = float(expected.abs().max())
     assert float((found - expected).abs().max()) < 2e-5 * scale
+
+
+def test_where_the_devices_memory_lacks_fewer_tiles_go_through() -> None:
+    pytest.importorskip("dask", reason="tiling needs dask")
+    from pixelssr_geo.tiling.mosaic import MicroBatch
+
+    model = net().cuda()
+    stack = np.random.default_rng(0).random((32, 4, 128, 128), "f4")
+    sizes: list[int] = []
+
+    def tiles(some: Any, indices: Any) -> Any:
+        sizes.append(len(some))
+        with torch.inference_mode():
+            return model(torch.from_numpy(some).cuda()).cpu().numpy()
+
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    expected = np.concatenate([tiles(part, None) for part in np.split(stack, 8)])
+    room = torch.cuda.max_memory_reserved() / torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    batch = MicroBatch(32, lambda error: isinstance(error, torch.OutOfMemoryError))
+    torch.cuda.set_per_process_memory_fraction(min(1.0, 1.5 * room))
+    try:
+        found = batch.run(tiles, stack, np.arange(32), 12)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert 32 in sizes
+    assert batch.size < 32
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
