@@ -8,6 +8,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from pixelssr_geo.cli.options import (
+    agreement_options,
     channel_options,
     cluster_options,
     cube_options,
@@ -58,6 +59,7 @@ HEAD = ("status", "scene", "output", "points", "RMSE", "seconds")
 )
 @method_options
 @channel_options
+@agreement_options
 @scene_options
 @network_options
 @cube_options
@@ -107,18 +109,19 @@ def batch(
     """
     from typing import cast
 
-    from pixelssr_geo.batch import batch_items, run_batch
+    from pixelssr_geo.batch import batch_items, run_batch, scene_labels
     from pixelssr_geo.settings import Settings
 
     settings = Settings.of(**settings_options(config, options))
     items = batch_items(scenes, points=points, folder=output, format=cast("Ending", format))
+    labels = scene_labels(items)
     outcomes: list[BatchOutcome] = []
     try:
         with progress_bar(quiet=quiet, verbose=verbose) as progress:
 
             def note(outcome: BatchOutcome) -> None:
                 outcomes.append(outcome)
-                progress.forget(f"{outcome.item.stem}: ")
+                progress.forget(f"{labels[outcome.item]}: ")
 
             run_batch(
                 items,

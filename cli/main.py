@@ -76,7 +76,13 @@ def _run(arguments: list[str] | None) -> int:
     try:
         code = cli.main(arguments, standalone_mode=False)
     except PixelSSRError as error:
-        _say(f"Error: {error}")
+        _say(f"Error: {'; '.join([str(error), *getattr(error, '__notes__', [])])}")
+        return 1
+    except MemoryError:
+        _say(
+            "Error: the machine's memory does not suffice, a block needs several times its size: "
+            "give a smaller --block, fewer --workers, or a machine with more"
+        )
         return 1
     except Exit as error:
         return error.exit_code
@@ -107,4 +113,6 @@ def _show_warning(
 
 
 def _say(text: str) -> None:
-    print(" ".join(text.split()), file=sys.stderr)
+    from pixelssr_geo.place import shown
+
+    print(shown(" ".join(text.split())), file=sys.stderr)

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -123,6 +123,12 @@ def batch_items(
     return items
 
 
+def scene_labels(items: Sequence[BatchItem]) -> dict[BatchItem, str]:
+    """What the stages of a scene's progress begin with: its stem, or its place if others share it."""
+    stems = Counter(item.stem for item in items)
+    return {item: item.stem if stems[item.stem] == 1 else shown(item.scene) for item in items}
+
+
 def run_batch(
     items: Sequence[BatchItem],
     settings: Settings,
@@ -222,6 +228,7 @@ def run_batch(
                     "resume": resume,
                 },
                 client=client,
+                labels=scene_labels(items),
                 progress=tell,
             )
             if most == 1:
@@ -243,9 +250,11 @@ class _SceneWork:
         reading: dict[str, Any],
         writing: dict[str, Any],
         client: Client | None,
+        labels: dict[BatchItem, str],
         progress: Progress,
     ) -> None:
         self.stop = threading.Event()
+        self._labels = labels
         self._settings = settings
         self._opening = opening
         self._reading = reading
@@ -293,7 +302,7 @@ class _SceneWork:
             def tell(stage: str, done: int, total: int) -> None:
                 if stage == "reconstructing":
                     stack.close()
-                self._progress(f"{item.stem}: {stage}", done, total)
+                self._progress(f"{self._labels[item]}: {stage}", done, total)
 
             yield tell
 
@@ -314,7 +323,8 @@ class _SceneWork:
 
     def _told(self, item: BatchItem, failure: Exception) -> str:
         """Say in one line why the scene failed, and note when it was for the loss of the cluster."""
-        told = " ".join(shown(failure).split())
+        notes = getattr(failure, "__notes__", [])
+        told = shown("; ".join(" ".join(str(one).split()) for one in (failure, *notes)))
         if not isinstance(failure, PixelSSRError):
             log.debug("'%s' failed", shown(item.scene), exc_info=failure)
             told = f"{type(failure).__name__}: {told}"

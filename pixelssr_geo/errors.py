@@ -69,6 +69,10 @@ class OutputError(PixelSSRError, OSError):
     """The result cannot be written where it was asked for."""
 
 
+class OutputExistsError(OutputError):
+    """The name of a result is taken."""
+
+
 class ResumeError(PixelSSRError, RuntimeError):
     """An unfinished run cannot be continued by this one."""
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
-import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from pixelssr_geo.calibration import Calibration, check_count, fit_calibration
 from pixelssr_geo.errors import (
     DeviceError,
+    PixelSSRError,
     PixelSSRWarning,
     SceneError,
+    SceneReadError,
     SettingsError,
+    WavelengthGridError,
     WeightsError,
 )
 from pixelssr_geo.estimator import (
@@ -31,13 +36,22 @@ from pixelssr_geo.estimator import (
     fit_estimator,
     fit_gate,
     fit_library,
+    fit_points_alone,
     spatial_folds,
     usable_bands,
     withheld_errors,
 )
-from pixelssr_geo.pairing import PairedPoints, default_channels, pair_points
+from pixelssr_geo.estimator.library import load_library
+from pixelssr_geo.pairing import (
+    MIN_VALID_CHANNELS,
+    PairedPoints,
+    default_channels,
+    pair_points,
+)
+from pixelssr_geo.place import shown
+from pixelssr_geo.process import core_count
 from pixelssr_geo.scene import check_response, cube_channels, open_cube, scene_response
-from pixelssr_geo.spectra import ChannelGrid, SpectralResponse
+from pixelssr_geo.spectra import ChannelGrid, SpectralResponse, resample_to_channels
 from pixelssr_geo.tiling.mosaic import MicroBatch, TileFunction, blend_block, fill_invalid
 from pixelssr_geo.tiling.plan import TilePlan, Window
 
@@ -48,6 +62,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
+    from pixelssr_geo.estimator.estimator import Kind
     from pixelssr_geo.labels import Labels
     from pixelssr_geo.points import PointSpectra
     from pixelssr_geo.prior import PointPrior
@@ -100,6 +115,8 @@ class SceneReader:
     """Dask or NumPy array ``(band, y, x)``, usable bands only."""
     held: tuple[Window, NDArray[np.float32]] | None = None
     """A window whose values are at hand."""
+    calibration: Calibration | None = None
+    """Turns what is read into reflectance."""
 
     def holding(self, window: Window) -> SceneReader:
         """The same reader, which reads this window now and does not read within it again."""
@@ -119,11 +136,10 @@ class SceneReader:
             return known[:, *window.relative_to(place).slices]
         values = self.data[:, *window.slices]
         if hasattr(values, "compute"):
-            # Blocks already run in parallel, so reading inside one stays in its thread.
-            values = values.compute(scheduler="synchronous")
+            values = _read(values, window)
         values = np.array(values, "f4")
         values[:, ~np.isfinite(values).all(0)] = np.nan
-        return values
+        return values if self.calibration is None else self.calibration.on_block(values)
 
     def __call__(
         self, row: int, col: int, size: int
@@ -136,6 +152,27 @@ class SceneReader:
         margins = ((0, size - inside.height), (0, size - inside.width))
         padded = np.pad(values, ((0, 0), *margins), mode="reflect")
         return padded, np.pad(valid, margins, constant_values=False)
+
+
+def _read(values: Any, window: Window) -> Any:
+    """Compute a window of the scene.
+
+    Raises
+    ------
+    SceneReadError
+        If it cannot be read.
+    """
+    try:
+        # Blocks already run in parallel, so reading inside one stays in its thread.
+        return values.compute(scheduler="synchronous")
+    except (PixelSSRError, MemoryError):
+        raise
+    except Exception as error:  # each format, and each object store, has exceptions of its own
+        raise SceneReadError(
+            f"the scene cannot be read at rows {window.row}-{window.row_stop}, columns "
+            f"{window.col}-{window.col_stop} ({shown(' '.join(str(error).split()))}), all of it is "
+            "needed: it is damaged or out of reach, check it or copy it again"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +230,11 @@ class FittedModel:
     """What a user should know about this fit."""
 
     @property
+    def calibration(self) -> Calibration | None:
+        """Lines that turn the scene into reflectance, of the used bands, or None."""
+        return self.reader.calibration
+
+    @property
     def network(self) -> str | None:
         """Name of the network that takes part in the cube, or None."""
         used = self.correction is not None or self.pixel_model is not None
@@ -200,11 +242,20 @@ class FittedModel:
 
     def on(self, device: torch.device) -> FittedModel:
         """The same model with its networks moved to a device."""
-        if self.correction is not None:
-            self.correction.to(device)
-        if self.pixel_model is not None:
-            self.pixel_model.net.to(device)
-        return replace(self, device=device, batch=micro_batch(self.settings, device))
+        # Copies: moving a module changes it, for whoever else holds it too.
+        correction, pixel_model = self.correction, self.pixel_model
+        with _enough_memory(device):
+            if correction is not None:
+                correction = copy.deepcopy(correction).to(device)
+            if pixel_model is not None:
+                pixel_model = replace(pixel_model, net=copy.deepcopy(pixel_model.net).to(device))
+        return replace(
+            self,
+            correction=correction,
+            pixel_model=pixel_model,
+            device=device,
+            batch=micro_batch(self.settings, device),
+        )
 
     def holding(self, plan: TilePlan, window: Window) -> FittedModel:
         """The same model with all that a block needs of the scene read now, once."""
@@ -256,29 +307,26 @@ class FittedModel:
         pool: Executor | None,
         stop: threading.Event | None,
     ) -> NDArray[np.float32]:
-        import torch
 
         from pixelssr_geo.nets.precision import products_in
         from pixelssr_geo.training.loop import side_by_side
 
         assert self.device is not None
-        try:
-            with products_in(self.settings.precision, self.device), side_by_side(self.device):
-                return blend_block(
-                    plan,
-                    window,
-                    tiles,
-                    self.reader.window,
-                    channels=len(self.channels),
-                    batch=self.batch,
-                    pool=pool,
-                    stop=stop,
-                )
-        except torch.OutOfMemoryError as error:
-            raise DeviceError(
-                f"device {self.device} has too little memory for one tile of {plan.tile} x "
-                f"{plan.tile} pixels, other programs may occupy it: free it, or give --device cpu"
-            ) from error
+        with (
+            products_in(self.settings.precision, self.device),
+            side_by_side(self.device),
+            _enough_memory(self.device),
+        ):
+            return blend_block(
+                plan,
+                window,
+                tiles,
+                self.reader.window,
+                channels=len(self.channels),
+                batch=self.batch,
+                pool=pool,
+                stop=stop,
+            )
 
     def _pixel_tiles(
         self, stack: NDArray[np.float32], tiles: NDArray[np.int64]
@@ -307,6 +355,20 @@ def micro_batch(settings: Settings, device: torch.device | None) -> MicroBatch:
     on_cpu = device is None or device.type == "cpu"
     tiles = 1 if on_cpu else settings.batch_size or GPU_BATCH
     return MicroBatch(tiles, _lacks_memory)
+
+
+@contextmanager
+def _enough_memory(device: torch.device) -> Iterator[None]:
+    """Turn the lack of a device's memory, where no smaller batch helps, to a DeviceError."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"device {device} has too little memory for what a network does at a time, other "
+            "programs may occupy it: free it, give a smaller --tile, or --device cpu"
+        ) from error
 
 
 def _lacks_memory(error: Exception) -> bool:
@@ -368,19 +430,18 @@ def fit(
         response = scene_response(scene)
     check_response(response, scene.sizes["band"], "response")
     channels = resolve_channels(settings, points)
+    notes = _channel_notes(settings, channels, points)
     used = usable_bands(response, channels)
-    notes = _band_notes(response, used)
+    notes += _band_notes(response, used)
     matrix = response.matrix(channels)[used]
-    reader = SceneReader(scene.data[used])
-    paired = (
-        pair_points(scene, points, channels=channels, response=response)
-        if points is not None
-        else None
-    )
+    paired, calibration = _paired_and_calibrated(scene, points, settings, channels, response, used)
+    reader = SceneReader(scene.data[used], calibration=calibration)
     labels = _usable_labels(paired, used)
     _check_labels(settings, labels)
     statistics = scene_statistics(reader, tell)
     _check_size(statistics)
+    if calibration is not None:
+        notes += calibration.notes([response.names[i] for i in used])
     notes += _label_notes(settings, labels)
     if device is None or device.type == "cpu":
         notes += _idle_on_cpu(settings)
@@ -406,7 +467,7 @@ def fit(
         return _with_estimator(base, context)
     from pixelssr_geo.nets.precision import products_in
 
-    with products_in(settings.precision, device):
+    with products_in(settings.precision, device), _enough_memory(device):
         if settings.method == "paper":
             return _with_pixel_model(base, context, tuple(response.centres_nm[used]))
         return _with_estimator(base, context)
@@ -543,7 +604,7 @@ def scene_statistics(reader: SceneReader, progress: Progress) -> SceneStatistics
         return good.shape[1], good.sum(1), np.einsum("bn,bn->b", good, good)
 
     count, total, square = 0, 0.0, 0.0
-    with ThreadPoolExecutor(min(len(windows), os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(len(windows), core_count())) as pool:
         found = pool.map(sums, windows)
         try:
             # In the order of the windows, whichever is read first: the same sums every time.
@@ -587,35 +648,45 @@ class _Context:
 
 
 def _with_estimator(base: FittedModel, context: _Context) -> FittedModel:
-    method = context.settings.method
-    kind = method if method in ("library", "ridge") else "estimator"
+    method, labels = context.settings.method, context.labels
+    if method == "ridge":
+        projection = base.projection
+        estimator = fit_points_alone(labels, projection)
+        found = _validate_estimator(context, lambda kept: fit_points_alone(kept, projection))
+        return replace(base, estimator=estimator, cross_validation=found)
     library = fit_library(context.channels, context.matrix)
-    estimator = fit_estimator(context.labels, library, context.statistics, kind=kind)
+    kind: Kind = "library" if method == "library" else "estimator"
+    estimator = fit_estimator(labels, library, context.statistics, kind=kind)
     fitted = replace(base, estimator=estimator)
     if method == "dypro" or (method == "product" and context.count >= GATE_POINTS):
         return _with_correction(fitted, context, library, estimator)
     if method == "product":
         note = f"{context.count} points: the network correction is tried from {GATE_POINTS} on"
         fitted = replace(fitted, notes=(*fitted.notes, note))
-    return replace(fitted, cross_validation=_validate_estimator(context, library, kind))
+    if method == "library":
+        found = _validate_library(labels, estimator)
+    else:
+        found = _validate_estimator(
+            context, lambda kept: fit_estimator(kept, library, context.statistics)
+        )
+    return replace(fitted, cross_validation=found)
+
+
+def _validate_library(labels: Labels | None, estimator: Estimator) -> CrossValidation | None:
+    """Error at the points, which the library has not seen."""
+    if labels is None or not len(labels):
+        return None
+    return _validation(labels, labels.spectra - estimator.at(labels.bands))
 
 
 def _validate_estimator(
-    context: _Context, library: LibraryPrior, kind: Any
+    context: _Context, fitted_on: Callable[[Labels], Estimator]
 ) -> CrossValidation | None:
     labels = context.labels
-    if labels is None or not len(labels):
-        return None
-    if kind == "library":
-        known = fit_estimator(None, library, context.statistics, kind=kind)
-        return _validation(labels, labels.spectra - known.at(labels.bands))
-    if len(labels) < 2:
+    if labels is None or len(labels) < 2:
         return None
     folds = spatial_folds(labels.rows, labels.cols, folds=5, seed=context.settings.seed)
-    errors = withheld_errors(
-        lambda kept: fit_estimator(kept, library, context.statistics, kind=kind), labels, folds
-    )
-    return _validation(labels, errors)
+    return _validation(labels, withheld_errors(fitted_on, labels, folds))
 
 
 def _with_correction(
@@ -780,7 +851,7 @@ def _point_prior(context: _Context, gain: float) -> PointPrior:
 
     As given, or fitted on the labels, or on library mixtures where there is none.
     """
-    from pixelssr_geo.estimator.library import load_library, random_mixtures
+    from pixelssr_geo.estimator.library import random_mixtures
     from pixelssr_geo.prior import fit_prior, given_prior
 
     settings, labels, channels = context.settings, context.labels, context.channels
@@ -825,6 +896,53 @@ def _validation(labels: Labels, errors: NDArray[np.float64]) -> CrossValidation:
     )
 
 
+def _paired_and_calibrated(
+    scene: xr.DataArray,
+    points: PointSpectra | None,
+    settings: Settings,
+    channels: ChannelGrid,
+    response: SpectralResponse,
+    used: NDArray[np.int64],
+) -> tuple[PairedPoints | None, Calibration | None]:
+    """What became of the points, and the lines that turn the used bands into reflectance."""
+
+    def paired_on(scene: xr.DataArray, *, reject: bool) -> PairedPoints | None:
+        if points is None:
+            return None
+        return pair_points(
+            scene, points, channels=channels, response=response, reject_outliers=reject
+        )
+
+    kind = settings.calibrate
+    if kind == "none":
+        return paired_on(scene, reject=settings.reject_outliers), None
+    # Which points are outliers is not to be seen before the bands are in the points' unit.
+    labels = _usable_labels(paired_on(scene, reject=False), used)
+    check_count(kind, 0 if labels is None else len(labels))
+    assert labels is not None
+    calibration = fit_calibration(
+        labels.spectra @ response.matrix(channels)[used].T,
+        labels.bands,
+        kind,
+        names=[response.names[i] for i in used],
+    )
+    calibrated = _calibrated(scene, calibration, used)
+    return paired_on(calibrated, reject=settings.reject_outliers), calibration
+
+
+def _calibrated(
+    scene: xr.DataArray, calibration: Calibration, used: NDArray[np.int64]
+) -> xr.DataArray:
+    """The scene in reflectance, lazily; bands that are not used stay as they are."""
+    lines = np.tile([[1.0], [0.0]], scene.sizes["band"])
+    lines[:, used] = calibration.gain, calibration.offset
+    gain, offset = lines[..., None, None]
+    # In chunks, so that of a scene in memory nothing but the pixels under points is computed.
+    chunks = {} if scene.chunks else {"y": STATISTICS_BLOCK, "x": STATISTICS_BLOCK}
+    lazy = scene.chunk(chunks)
+    return lazy.copy(data=(lazy.data - offset) / gain)
+
+
 def _usable_labels(paired: PairedPoints | None, used: NDArray[np.int64]) -> Labels | None:
     if paired is None:
         return None
@@ -847,8 +965,12 @@ def _label_notes(settings: Settings, labels: Labels | None) -> list[str]:
     match settings.method, settings.weights, some:
         case "paper", None, False:
             return ["trained without points: L_rep and L_SSIM alone (unsupervised)"]
+        case "paper", str(), True if settings.calibrate != "none":
+            return ["the points are used to calibrate the scene alone, not the weights"]
         case "paper", str(), True:
             return ["the points are not used: the weights are taken as they were trained"]
+        case "library", _, True if settings.calibrate != "none":
+            return ["the points are used to calibrate the scene and to measure the error"]
         case "library", _, True:
             return ["the points are used to measure the error alone"]
         case ("paper", _, _) | (_, _, True):
@@ -883,11 +1005,68 @@ def _band_notes(response: SpectralResponse, used: NDArray[np.int64]) -> list[str
     return [f"bands not used, their response leaves the cube's channels: {listed}"]
 
 
+def _channel_notes(
+    settings: Settings, channels: ChannelGrid, points: PointSpectra | None
+) -> list[str]:
+    """What becomes of channels that the points do not cover.
+
+    Raises
+    ------
+    WavelengthGridError
+        If channels rest on nothing, or lie outside the library that the method starts from.
+    """
+    by_library = load_library().covers(channels)
+    by_points = np.zeros(len(channels), bool)
+    if points is not None:
+        spectra = resample_to_channels(points.reflectance, points.wavelengths_nm, channels)
+        by_points |= np.isfinite(spectra).any(0)
+    taken = channels.centres_nm
+    low, high = load_library().wavelengths_nm[[0, -1]]
+    if (bare := ~by_library & ~by_points).any():
+        measured = f"{_ranges(taken, by_points)} nm" if by_points.any() else "none of them"
+        raise WavelengthGridError(
+            f"channels at {_ranges(taken, bare)} nm are asked, the spectral library covers "
+            f"{low:.0f}-{high:.0f} nm and points cover {measured}: give --wavelengths that either "
+            "covers"
+        )
+    if not by_library.all() and _needs_library(settings, points):
+        raise WavelengthGridError(
+            f"channels at {_ranges(taken, ~by_library)} nm are asked, the spectral library that "
+            f"method '{settings.method}' starts from covers {low:.0f}-{high:.0f} nm: give "
+            "--method ridge, which learns from the points alone, or --wavelengths inside that range"
+        )
+    if points is None or by_points.all() or not by_points.any():
+        return []
+    told = f"no point covers the channels at {_ranges(taken, ~by_points)} nm"
+    if by_points.mean() < MIN_VALID_CHANNELS:
+        told += f", so that all points are left out: --wavelengths {_ranges(taken, by_points)} nm"
+        if settings.method == "ridge":
+            raise WavelengthGridError(f"{told} would be covered, method 'ridge' needs points there")
+        return [f"{told} would keep them"]
+    return [f"{told}: the spectra's nearest values stand for them"]
+
+
+def _needs_library(settings: Settings, points: PointSpectra | None) -> bool:
+    """Whether the method looks at library spectra."""
+    if settings.method == "paper":
+        return points is None and settings.weights is None and settings.prior_parameters is None
+    return settings.method != "ridge"
+
+
+def _ranges(centres: NDArray[np.float64], chosen: NDArray[np.bool_]) -> str:
+    """Runs of neighbouring channels, as ``400-450, 600``."""
+    at = np.flatnonzero(chosen)
+    runs = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
+    ends = [(centres[run[0]], centres[run[-1]]) for run in runs]
+    return ", ".join(f"{a:.0f}" if a == b else f"{a:.0f}-{b:.0f}" for a, b in ends)
+
+
 def _check_size(statistics: SceneStatistics) -> None:
     if statistics.mean.max() > 1.5:
         warnings.warn(
             f"the scene's brightest band has a mean of {statistics.mean.max():.4g}, reflectance "
-            "lies in 0-1: give --scale (scale=...) if these are scaled values",
+            "lies in 0-1: give --scale (scale=...) if these are scaled values, or --calibrate with "
+            "points where they are counts or radiance",
             PixelSSRWarning,
             stacklevel=3,
         )

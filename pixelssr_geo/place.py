@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _LOCAL = ("file", "local")
-_PASSWORD = re.compile(r"(?P<user>://[^/\s:@'\"]*):(?P<password>[^/\s]*)@")
-_QUERY = re.compile(r"(?P<url>://[^\s?'\"]*)\?(?P<query>[^\s'\"]+)")
+# Before the @ of a web address may also stand a token alone; elsewhere it is a name, as abfs has it.
+_PASSWORD = re.compile(
+    r"(?P<user>:/{1,2}[^/\s:@'\"]*:|https?:/{1,2}(?=[^/\s:@]*@))(?P<password>[^/\s]*)@"
+)
+_QUERY = re.compile(r"(?P<url>(?::/|/vsi)[^\s?'\"]*)\?(?P<query>[^\s'\"]+)")
 _EXTRAS = {"s3fs": "s3"}
 
 
@@ -87,10 +90,10 @@ def shown(text: object, url: object = "") -> str:
     """
     told = str(text)
     for secret in _PASSWORD.finditer(str(url)):
-        told = told.replace(f":{secret['password']}@", ":***@")
+        told = told.replace(f"{secret['password']}@", "***@")
     for secret in _QUERY.finditer(str(url)):
         told = told.replace(f"?{secret['query']}", "?***")
-    return _QUERY.sub(r"\g<url>?***", _PASSWORD.sub(r"\g<user>:***@", told))
+    return _QUERY.sub(r"\g<url>?***", _PASSWORD.sub(r"\g<user>***@", told))
 
 
 def file_system(url: str) -> tuple[AbstractFileSystem, str]:

@@ -12,14 +12,21 @@ import threading
 import time
 import uuid
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pixelssr_geo.errors import ClusterError, DeviceError, OutputError, SettingsError
+from pixelssr_geo.calibration import line_texts
+from pixelssr_geo.errors import (
+    ClusterError,
+    DeviceError,
+    OutputError,
+    ResumeError,
+    SettingsError,
+)
 from pixelssr_geo.fitting import (
     NETWORK_METHODS,
     FittedModel,
@@ -34,7 +41,7 @@ from pixelssr_geo.fitting import (
 )
 from pixelssr_geo.identity import run_identity
 from pixelssr_geo.place import place, place_name, place_suffix, shown
-from pixelssr_geo.process import prepare_process, products_on_one_thread
+from pixelssr_geo.process import core_count, prepare_process, products_on_one_thread
 from pixelssr_geo.scene import open_cube, pixel_grid, scene_response
 from pixelssr_geo.settings import Settings
 from pixelssr_geo.tiling.ledger import Ledger
@@ -42,14 +49,17 @@ from pixelssr_geo.tiling.mosaic import lazy_mosaic, map_blocks
 from pixelssr_geo.tiling.plan import TilePlan, Window, plan_tiles
 from pixelssr_geo.writers import (
     CubeTemplate,
+    Staging,
     check_envi_grid,
     check_output,
     create_store,
     disk_needed,
+    object_store,
     staged_output,
     write_cog,
     write_envi,
     write_region,
+    writing,
 )
 
 if TYPE_CHECKING:
@@ -107,6 +117,9 @@ class Summary:
     """Points that did not, each with ``id`` and ``reason``."""
     points_suspicious: tuple[str, ...]
     """Points whose bands disagree strongly with the scene; they are used all the same."""
+    calibration: dict[str, dict[str, float]] | None
+    """``gain``, ``offset`` (scene units) and ``spread`` (reflectance) of each band's line, by its
+    name, or None without calibration."""
     cross_validation: dict[str, float] | None
     """``rmse``, ``sam`` and ``n`` at withheld points, or None."""
     msi_residual_rmse: float
@@ -154,6 +167,9 @@ class Summary:
         told += [f"            {p['id']} dropped: {p['reason']}" for p in self.points_dropped]
         if self.points_suspicious:
             told.append(f"            suspicious: {', '.join(self.points_suspicious)}")
+        if self.calibration is not None:
+            lines = line_texts(self.calibration)
+            told += [f"{'calibrated' if not n else '':<10}  {line}" for n, line in enumerate(lines)]
         if self.cross_validation is not None:
             error = self.cross_validation
             told.append(
@@ -290,7 +306,8 @@ def reconstruct_to_file(
     check_output(output, overwrite=overwrite)
     _check_name(output, scene, points)
     format = FORMATS[place_suffix(output)]
-    _check_place(output, scene, resolve_channels(settings, points), dtype, format)
+    channels = resolve_channels(settings, points)
+    _check_place(output, scene, channels, dtype, format)
     tell = _until(stop, progress)
     response = scene_response(scene) if response is None else response
     with ExitStack() as stack:
@@ -302,12 +319,13 @@ def reconstruct_to_file(
             points,
             response,
             settings,
+            channels,
             format=f"{place_suffix(output)} {dtype}",
             block=f"{block} pixels",
             computes=devices.told(settings),
         )
         staging = stack.enter_context(staged_output(output, overwrite=overwrite, resume=resume))
-        ledger = stack.enter_context(Ledger(staging.folder / "blocks.jsonl", identity))
+        ledger = stack.enter_context(_ledger(staging, identity, overwrite=overwrite))
         staging.keep = bool(ledger.done)
         trained = staging.folder / "trained.safetensors"
         model = fit(
@@ -322,8 +340,10 @@ def reconstruct_to_file(
         staging.keep |= trained.exists()
         fitted = time.perf_counter()
         plan, template = _plan(model, block), _template(scene, points, model)
-        # Every format goes through the store, which threads and processes can write side by side.
-        store = staging.result if format == "zarr" else staging.folder / "staging.zarr"
+        # Every format goes through a store, which threads and processes can write side by side. It
+        # has the run's name: what wrote for another run, and may still do so, does not find it.
+        at_url = isinstance(staging.result, str)
+        store = staging.result if at_url else staging.folder / f"{staging.run}.zarr"
         if not ledger.done:
             if isinstance(store, Path):
                 shutil.rmtree(store, ignore_errors=True)
@@ -333,13 +353,15 @@ def reconstruct_to_file(
         peaks: dict[str, float] = {}
 
         def note(window: Window, done: BlockDone) -> None:
-            ledger.add(window, squares=done.misfit.squares, values=done.misfit.values)
+            with writing(output if isinstance(output, Path) else staging.folder):
+                ledger.add(window, squares=done.misfit.squares, values=done.misfit.values)
             staging.keep = True
             peaks[done.process] = max(done.peak_rss_mb, peaks.get(done.process, 0.0))
             tell("reconstructing", len(ledger.done), len(blocks))
 
         tell("reconstructing", len(ledger.done), len(blocks))
-        work = BlockWork(model, plan, store.absolute() if isinstance(store, Path) else store)
+        where = store.absolute() if isinstance(store, Path) else store
+        work = BlockWork(model, plan, where, staging.run)
         if client is None and workers is None:
             _run_on_threads(work, left, note, threads=threads)
         elif client is not None:
@@ -348,7 +370,10 @@ def reconstruct_to_file(
             with run_cluster(settings, workers=workers) as local:
                 _run_on_cluster(work, left, note, local, devices.blocks, stop)
         computed = time.perf_counter()
-        if format != "zarr":
+        if format == "zarr":
+            if isinstance(store, Path):
+                store.rename(staging.result)
+        else:
             write = write_envi if format == "envi" else write_cog
             write(
                 template.to_dataarray(open_cube(store).data),
@@ -367,6 +392,19 @@ def reconstruct_to_file(
     }
     residual = total_rmse(misfits)
     return model, _summary(output, plan, model, devices.blocks, residual, seconds, peaks)
+
+
+def _ledger(staging: Staging, identity: dict[str, str], *, overwrite: bool) -> Ledger:
+    """The list of finished blocks; with ``overwrite`` that of another run is left behind."""
+    path = staging.folder / "blocks.jsonl"
+    with writing(staging.folder):
+        try:
+            return Ledger(path, identity)
+        except ResumeError:
+            if not overwrite:
+                raise
+            staging.restart()
+            return Ledger(path, identity)
 
 
 @contextmanager
@@ -413,6 +451,8 @@ class BlockWork:
     """Where tiles and blocks lie."""
     store: Path | str
     """Zarr store, on disk or at a URL, that :func:`~pixelssr_geo.writers.create_store` made."""
+    run: str
+    """Name of the run that it belongs to."""
 
     def __call__(
         self,
@@ -421,10 +461,14 @@ class BlockWork:
         stop: threading.Event | None = None,
     ) -> BlockDone:
         """Compute and write one block."""
-        model = self.model.holding(self.plan, window)
-        values = model.block(self.plan, window, pool, stop)
+        with products_on_one_thread():
+            model = self.model.holding(self.plan, window)
+            values = model.block(self.plan, window, pool, stop)
+            misfit = model.misfit(values, window)
+        if isinstance(self.store, str):
+            object_store.check_run(self.store, self.run)
         write_region(self.store, values, window.row, window.col)
-        return BlockDone(model.misfit(values, window), _process_name(), _peak_rss_mb())
+        return BlockDone(misfit, _process_name(), _peak_rss_mb())
 
 
 def _block(model: FittedModel, plan: TilePlan, window: Window) -> NDArray[np.float32]:
@@ -445,7 +489,7 @@ def _run_on_threads(
     found: dict[Window, BlockDone] = {}
     stop = threading.Event()
 
-    with products_on_one_thread(), _tile_pool(work.model, threads) as pool:
+    with _tile_pool(work.model, threads) as pool:
 
         def compute(window: Window) -> None:
             found[window] = work(window, pool, stop)
@@ -495,7 +539,6 @@ def _ready(work: BlockWork, device: str, backend: str | None) -> BlockWork:
         If the scan has another backend here, whose last digits differ.
     """
     prepare_process()
-    products_on_one_thread()
     if work.model.network is None:
         return work
     work = replace(work, model=work.model.on(resolve_device(device)))
@@ -532,10 +575,13 @@ class _Devices:
             here = resolve_device("cpu")
         if settings.device != "auto":
             return cls(here, settings.device)
-        from pixelssr_geo.tiling.cluster import cluster_workers
+        from pixelssr_geo.tiling.cluster import WORKER_SECONDS, cluster_workers
 
+        with suppress(TimeoutError):  # which is said when the blocks are handed out
+            client.wait_for_workers(1, timeout=WORKER_SECONDS)
         workers = cluster_workers(client).values()
         offered = any(worker["resources"].get("GPU") for worker in workers)
+        log.info("networks run on the workers' %s", "GPUs" if offered else "CPUs")
         return cls(here, "cuda" if offered else "cpu")
 
     def told(self, settings: Settings) -> str:
@@ -547,7 +593,8 @@ class _Devices:
         backend = chosen_backend(settings.net_options.get("scan_backend", "auto"), self.fit)
         blocks = self.blocks.partition(":")[0]
         apart = "" if blocks == self.fit.type else f"; blocks on {blocks}"
-        return f"{self.fit.type}, scan {backend}{apart}"
+        batch = "" if blocks == "cpu" else f", batch size {settings.batch_size}"
+        return f"torch {version('torch')}, {self.fit.type}, scan {backend}{apart}{batch}"
 
 
 def _block_side(asked: int | None) -> int:
@@ -583,7 +630,7 @@ def _template(scene: xr.DataArray, points: PointSpectra | None, model: FittedMod
         "software": f"pixelssr-geo {version('pixelssr-geo')}",
         "method": model.settings.method,
         "config_hash": model.settings.fingerprint(),
-        "config": model.settings.model_dump_json(),
+        "config": shown(model.settings.model_dump_json()),
         "scene": place_name(str(scene.attrs.get("source", "memory"))),
         "points": place_name(points.source) if points is not None else "none",
         "points_used": str(0 if model.paired is None else len(model.paired.labels)),
@@ -591,6 +638,8 @@ def _template(scene: xr.DataArray, points: PointSpectra | None, model: FittedMod
     }
     if model.gate is not None:
         attrs["gate"] = str(model.gate)
+    if model.calibration is not None:
+        attrs["calibration"] = json.dumps(model.calibration.told(model.bands))
     return CubeTemplate(
         shape=grid.shape,
         wavelengths_nm=tuple(map(float, model.channels.centres_nm)),
@@ -648,7 +697,7 @@ def _check_place(
 def _threads(asked: int | None, blocks: int, model: FittedModel) -> int:
     # On a GPU the forwards queue up anyway, and two blocks are enough to hide reading and writing.
     on_gpu = model.device is not None and model.device.type != "cpu"
-    most = asked or (2 if on_gpu else os.cpu_count() or 1)
+    most = asked or (2 if on_gpu else core_count())
     return max(1, min(most, blocks))
 
 
@@ -701,6 +750,7 @@ def _summary(
         points_used=0 if paired is None else len(paired.labels),
         points_dropped=tuple(asdict(point) for point in paired.dropped) if paired else (),
         points_suspicious=paired.suspicious if paired else (),
+        calibration=model.calibration.told(model.bands) if model.calibration else None,
         cross_validation=asdict(validation) if validation else None,
         msi_residual_rmse=residual,
         method=model.settings.method,

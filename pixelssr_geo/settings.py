@@ -61,6 +61,11 @@ class Settings(BaseModel):
     """Options of the network, such as ``{"directions": [4, 5, 6, 7]}``: how the paper's text on the
     network is read. For DyPro-Mamba the fields of
     :class:`~pixelssr_geo.nets.dypro.config.DyProConfig`."""
+    calibrate: Literal["none", "gain", "gain-offset"] = "none"
+    """Line of every band between the scene's values and the reflectance that the points have there,
+    for scenes that are no surface reflectance; see :mod:`pixelssr_geo.calibration`."""
+    reject_outliers: bool = False
+    """Leave out points that disagree strongly with the scene, after calibration."""
     weights: str | None = None
     """Trained weights to use instead of training (method ``paper``)."""
     steps: int | None = Field(default=None, ge=1)

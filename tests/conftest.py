@@ -2,6 +2,7 @@
 
 import gc
 import os
+import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,8 +48,9 @@ def s3() -> Iterator[str]:
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         s3fs.S3FileSystem.clear_instance_cache()
-        s3fs.S3FileSystem().mkdir("bucket")
-        yield "s3://bucket"
+        bucket = f"bucket-{uuid.uuid4().hex}"  # what is on the server outlives it
+        s3fs.S3FileSystem().mkdir(bucket)
+        yield f"s3://{bucket}"
         # Zarr leaves its connections to the garbage collector, which complains: now, and not when
         # another test is running.
         s3fs.S3FileSystem.clear_instance_cache()

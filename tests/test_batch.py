@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from pixelssr_geo import batch, reconstruction
-from pixelssr_geo.batch import BatchItem, BatchOutcome, batch_items, run_batch
+from pixelssr_geo.batch import BatchItem, BatchOutcome, batch_items, run_batch, scene_labels
 from pixelssr_geo.errors import ClusterError, OutputError, SettingsError
 from pixelssr_geo.fitting import FittedModel
 from pixelssr_geo.nets import create_net
@@ -122,6 +122,10 @@ class TestNames:
     def test_the_stem_stands_in_the_name_of_the_points(self) -> None:
         items = batch_items(["a/n.v2.tif", "a/{0}.tif"], points="f/{stem}/{x}-{stem}.gpkg")
         assert [item.points for item in items] == ["f/n.v2/{x}-n.v2.gpkg", "f/{0}/{x}-{0}.gpkg"]
+
+    def test_scenes_of_one_stem_are_told_apart(self) -> None:
+        labels = scene_labels(batch_items(["a/north.tif", "b/north.tif", "south.tif"]))
+        assert list(labels.values()) == ["a/north.tif", "b/north.tif", "south"]
 
     def test_a_folder_that_is_not_there_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(OutputError, match=r"there is no folder .*none"):

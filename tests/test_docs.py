@@ -192,6 +192,25 @@ def test_the_table_of_files_is_what_the_command_prints():
     assert found.partition("<!-- end -->")[0].strip() == ran.stdout.strip()
 
 
+@pytest.mark.parametrize(
+    ("marker", "script", "results"),
+    [
+        ("memory", "memory.py", "memory.csv"),
+        ("scaling", "scaling.py", "scaling.csv"),
+        ("shares", "scaling.py", "shares.csv"),
+    ],
+)
+def test_the_tables_of_whole_runs_are_what_the_commands_print(marker, script, results):
+    folder = ROOT / "tests" / "benchmarks"
+    profile = ["--profile"] * (marker == "shares")
+    ran = subprocess.run(
+        [sys.executable, folder / script, *profile, "--table", folder / "results" / results],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    found = (PAGES / "benchmarks.md").read_text().partition(f"<!-- {marker} -->")[2]
+    assert found.partition("<!-- end -->")[0].strip() == ran.stdout.strip()
+
+
 def test_the_documented_file_of_settings_is_one():
     (text,) = blocks(PAGES / "fidelity.md", "toml")
     settings = Settings.of(**tomllib.loads(text))

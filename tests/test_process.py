@@ -1,5 +1,6 @@
 """What the process is told before it works."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import numpy as np  # noqa: F401  (brings the BLAS library)
 import pytest
 from threadpoolctl import threadpool_info
 
-from pixelssr_geo.process import products_on_one_thread
+from pixelssr_geo.process import core_count, products_on_one_thread
 
 REPEAT = """
 import ctypes, resource
@@ -53,6 +54,21 @@ def test_products_keep_to_one_thread_inside_and_not_after() -> None:
         return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
 
     before = threads()
-    with products_on_one_thread():
-        assert threads() == {1}
+    first, second = products_on_one_thread(), products_on_one_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert threads() == {1}
+    second.__exit__(None, None, None)
     assert threads() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_cores_are_those_that_the_process_may_use() -> None:
+    allowed = os.sched_getaffinity(0)
+    assert core_count() == len(allowed)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert core_count() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)

@@ -5,7 +5,9 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 import xarray as xr
 
 from pixelssr_geo import reconstruction
-from pixelssr_geo.errors import OutputError, ResumeError
+from pixelssr_geo.errors import ClusterError, OutputError, ResumeError
 from pixelssr_geo.fitting import FittedModel
 from pixelssr_geo.nets import create_net
 from pixelssr_geo.points import PointSpectra, write_points
@@ -198,10 +200,104 @@ def test_changed_inputs_are_refused(
 ) -> None:
     scene, points = inputs
     brighter = (scene + 0.01).assign_attrs(scene.attrs)
-    with pytest.raises(ResumeError, match="another one: scene"):
+    with pytest.raises(ResumeError, match="another one: scene's values"):
         run((brighter, points), unfinished, "ridge", resume=True)
     with pytest.raises(ResumeError, match="another one: points"):
         run((scene, points.take(np.arange(5))), unfinished, "ridge", resume=True)
+
+
+def test_a_changed_run_that_may_overwrite_starts_anew(
+    unfinished: Path,
+    inputs: tuple[xr.DataArray, PointSpectra],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    anew = Interrupter(monkeypatch, after=-1)
+    run(inputs, unfinished, "ridge", resume=True, overwrite=True, dtype="uint16")
+    assert len(anew.computed) == 9
+
+
+def test_what_still_computes_for_another_run_does_not_reach_the_cube(
+    inputs: tuple[xr.DataArray, PointSpectra], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As workers of a cluster do whose client was killed."""
+    run(inputs, tmp_path / "whole.zarr", "ridge")
+    works: list[reconstruction.BlockWork] = []
+    original = reconstruction.BlockWork.__call__
+
+    def remembered(work: reconstruction.BlockWork, *rest: Any) -> Any:
+        works.append(work)
+        return original(work, *rest)
+
+    darker = (inputs[0] * 0.5).assign_attrs(inputs[0].attrs), inputs[1]
+    with monkeypatch.context() as patch:
+        patch.setattr(reconstruction.BlockWork, "__call__", remembered)
+        Interrupter(patch, after=2)
+        with pytest.raises(KeyboardInterrupt):
+            run(darker, tmp_path / "cube.zarr", "ridge", threads=1)
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("reconstructing", 5):
+            with pytest.raises(OutputError):
+                original(works[0], works[0].plan.blocks[0])
+
+    run(inputs, tmp_path / "cube.zarr", "ridge", overwrite=True, threads=1, progress=progress)
+    assert files(tmp_path / "cube.zarr") == files(tmp_path / "whole.zarr")
+
+
+@pytest.mark.parametrize("failure", [ClusterError("scheduler was lost"), CancelledError("stopped")])
+def test_what_is_done_stays_where_the_cluster_fails(
+    failure: Exception,
+    inputs: tuple[xr.DataArray, PointSpectra],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original, left = FittedModel.block, [4]
+
+    def block(model: FittedModel, *rest: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise failure
+        return original(model, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FittedModel, "block", block)
+        with pytest.raises(type(failure)) as caught:
+            run(inputs, tmp_path / "cube.tif", "ridge", threads=1)
+    assert "--resume goes on" in caught.value.__notes__[0]
+    second = Interrupter(monkeypatch, after=-1)
+    run(inputs, tmp_path / "cube.tif", "ridge", resume=True)
+    assert len(second.computed) == 5
+
+
+def test_a_run_is_stopped_from_another_thread_and_goes_on(
+    inputs: tuple[xr.DataArray, PointSpectra], tmp_path: Path
+) -> None:
+    stop = threading.Event()
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("reconstructing", 3):
+            stop.set()
+
+    with pytest.raises(CancelledError):
+        run(inputs, tmp_path / "cube.tif", "ridge", stop=stop, progress=progress, threads=1)
+    assert {entry.name for entry in tmp_path.iterdir()} == {".cube.tif.part"}
+    run(inputs, tmp_path / "cube.tif", "ridge", resume=True)
+
+
+def test_a_file_that_came_meanwhile_is_not_replaced(
+    inputs: tuple[xr.DataArray, PointSpectra], tmp_path: Path
+) -> None:
+    path = tmp_path / "cube.tif"
+
+    def progress(stage: str, done: int, total: int) -> None:
+        path.write_text("somebody else's")
+
+    with pytest.raises(OutputError, match="exists, expected a free name"):
+        run(inputs, path, "ridge", progress=progress)
+    assert path.read_text() == "somebody else's"
+    path.unlink()
+    run(inputs, path, "ridge", resume=True)
 
 
 def test_nothing_to_go_on_with_is_a_fresh_run(

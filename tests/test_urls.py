@@ -64,7 +64,10 @@ def on_disk(store: Path) -> dict[str, bytes]:
 
 
 def interrupt(
-    monkeypatch: pytest.MonkeyPatch, inputs: tuple[xr.DataArray, PointSpectra], where: str
+    monkeypatch: pytest.MonkeyPatch,
+    inputs: tuple[xr.DataArray, PointSpectra],
+    where: str,
+    **options: Any,
 ) -> KeyboardInterrupt:
     original, left = FittedModel.block, [4]
 
@@ -77,7 +80,7 @@ def interrupt(
     with monkeypatch.context() as patch:
         patch.setattr(FittedModel, "block", block)
         with pytest.raises(KeyboardInterrupt) as caught:
-            run(inputs, where, threads=1)
+            run(inputs, where, threads=1, **options)
     return caught.value
 
 
@@ -110,6 +113,48 @@ def test_an_interrupted_run_at_a_url_is_invisible_and_goes_on(
     monkeypatch.setattr(FittedModel, "block", block)
     run(inputs, URL, resume=True)
     assert len(computed) == 5
+    run(inputs, tmp_path / "cube.zarr")
+    assert in_memory() == on_disk(tmp_path / "cube.zarr")
+
+
+def test_two_runs_at_one_url_do_not_mix(
+    inputs: tuple[xr.DataArray, PointSpectra], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun in different folders, they cannot know of each other; the later one has the place."""
+    (tmp_path / "elsewhere").mkdir()
+    darker = (inputs[0] * 0.5).assign_attrs(inputs[0].attrs), inputs[1]
+
+    def begin_another(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("reconstructing", 3):
+            with monkeypatch.context() as patch:
+                patch.chdir(tmp_path / "elsewhere")
+                interrupt(patch, darker, URL, overwrite=True)
+
+    with pytest.raises(OutputError, match="another run writes to"):
+        run(inputs, URL, threads=1, progress=begin_another)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run(darker, URL, resume=True)
+    run(darker, tmp_path / "cube.zarr")
+    assert in_memory() == on_disk(tmp_path / "cube.zarr")
+
+
+def test_a_failing_store_keeps_what_is_done(
+    inputs: tuple[xr.DataArray, PointSpectra], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, left = reconstruction.write_region, [4]
+
+    def unsteady(*arguments: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OutputError("the store is out of reach")
+        original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reconstruction, "write_region", unsteady)
+        with pytest.raises(OutputError, match="out of reach") as caught:
+            run(inputs, URL, threads=1)
+    assert "--resume goes on" in caught.value.__notes__[0]
+    run(inputs, URL, resume=True)
     run(inputs, tmp_path / "cube.zarr")
     assert in_memory() == on_disk(tmp_path / "cube.zarr")
 

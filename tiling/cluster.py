@@ -23,7 +23,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -50,6 +50,7 @@ RESOURCE_SECONDS = 10.0
 AHEAD = 3
 """Blocks handed to the scheduler for each that can be computed at a time."""
 
+_PREFIX = "pixelssr/"
 _REFRESH_SECONDS = 1.0
 _POLL_SECONDS = 0.1
 _GATHER_SECONDS = 10.0
@@ -173,30 +174,46 @@ def _completed(
     stop: threading.Event | None,
 ) -> Iterator[tuple[Window, Any]]:
     """Yield each block with its result as it completes; ``running`` is what the scheduler has."""
+    from distributed.scheduler import KilledWorker
+
     finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
     task = _task()
+
+    deaths: Counter[Window] = Counter()
 
     def watch(future: Future[Any], block: Window) -> None:
         running[future] = block
         future.add_done_callback(finished.put)
 
+    def submit(block: Window) -> None:
+        place = (block.row, block.col, block.height, block.width)
+        watch(client.submit(task, run, place, pure=False, resources=capacity.resources), block)
+
     while pending or running:
         _check_stop(stop)
         limit = AHEAD * capacity.blocks_at_a_time()
         while pending and len(running) < limit:
-            block = pending.popleft()
-            place = (block.row, block.col, block.height, block.width)
-            future = client.submit(task, run, place, pure=False, resources=capacity.resources)
-            watch(future, block)
+            submit(pending.popleft())
         try:
             future = finished.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             continue
         block = running.pop(future)
         try:
-            result = _result(client, future, block)
+            result = _result(client, future)
         except _Lost:
             watch(future, block)
+            continue
+        except KilledWorker as error:
+            # Dask also counts workers on which the block did but wait; so it gets a second chance.
+            deaths[block] += error.allowed_failures + 1
+            if deaths[block] > error.allowed_failures + 1:
+                raise ClusterError(
+                    f"{deaths[block]} workers died one after another with {block}, the last at"
+                    f" {error.last_worker.address}, expected one to finish it: see the workers' logs;"
+                    " often they lack memory, and fewer of them a machine help"
+                ) from None
+            submit(block)
             continue
         yield block, result
 
@@ -205,20 +222,12 @@ class _Lost(Exception):  # noqa: N818 - never leaves this module
     """A result cannot be fetched: its worker died, and Dask computes it again, or the scheduler."""
 
 
-def _result(client: Client, future: Future[R], block: Window) -> R:
-    from distributed.scheduler import KilledWorker
-
+def _result(client: Client, future: Future[R]) -> R:
     if future.cancelled():
         raise ClusterError(_lost(client))
     failed = future.status == "error"
     try:
         return future.result(timeout=_GATHER_SECONDS)
-    except KilledWorker as error:
-        raise ClusterError(
-            f"{error.allowed_failures + 1} workers died one after another with {block}, the last at"
-            f" {error.last_worker.address}, expected one to finish it: see the workers' logs; often"
-            " they lack memory, and fewer of them a machine help"
-        ) from None
     except (OSError, CancelledError):  # a timeout is an OSError
         if failed:
             raise
@@ -430,7 +439,8 @@ def _local_cluster(workers: int, resources: dict[str, float]) -> Iterator[LocalC
 @contextmanager
 def _loaded(client: Client, setup: Callable[[], object]) -> Iterator[str]:
     """Send ``setup`` to the workers and give the name of the run; forget it at the end."""
-    run = f"pixelssr-{uuid.uuid4().hex}"
+    _forget_runs_of_others(client)
+    run = f"{_PREFIX}{client.id}/{uuid.uuid4().hex}"
     try:
         client.register_plugin(_carrier(setup), name=run)
     except OSError as error:
@@ -448,6 +458,22 @@ def _loaded(client: Client, setup: Callable[[], object]) -> Iterator[str]:
             finally:
                 with suppress(Exception):  # a worker died meanwhile
                     client.unregister_worker_plugin(run)
+
+
+def _forget_runs_of_others(client: Client) -> None:
+    """Drop what clients that are gone, killed for example, have left on scheduler and workers."""
+
+    # Made here, it is pickled with its code: a scheduler without this package can read it.
+    def left_over(prefix: str, dask_scheduler: Any = None) -> list[str]:
+        return [
+            name
+            for name in dask_scheduler.worker_plugins
+            if name.startswith(prefix) and name.split("/")[1] not in dask_scheduler.clients
+        ]
+
+    with suppress(Exception):  # it costs memory, and no run its result
+        for name in client.run_on_scheduler(left_over, _PREFIX):
+            client.unregister_worker_plugin(name)
 
 
 def _carrier(setup: Callable[[], object]) -> Any:

@@ -158,8 +158,8 @@ def plan_tiles(
         Side of a tile, pixels.
     overlap
         Pixels that neighbouring tiles share, less than ``tile``. With 32 the place of the lattice
-        changes a cube at tile borders by at most 2.4 % of its error, and leaves an edge of less than
-        2e-5 in reflectance (``tests/benchmarks/seams.py``).
+        changes a cube at tile borders by at most 2.4 % of its error
+        (``tests/benchmarks/seams.py``).
     block
         Side of a block, pixels.
 

@@ -7,6 +7,7 @@ from pixelssr_geo.estimator.estimator import (
     SceneStatistics,
     fit_estimator,
     fit_library,
+    fit_points_alone,
 )
 from pixelssr_geo.estimator.folds import SpatialFolds, spatial_folds, withheld_errors
 from pixelssr_geo.estimator.gate import Gate, fit_gate
@@ -23,6 +24,7 @@ __all__ = [
     "fit_estimator",
     "fit_gate",
     "fit_library",
+    "fit_points_alone",
     "spatial_folds",
     "usable_bands",
     "withheld_errors",

@@ -104,23 +104,23 @@ class Estimator:
 
     def predict(self, block: NDArray[np.float32]) -> Estimate:
         """The estimate for a block of usable bands ``(band, y, x)``; NaN where a band is NaN."""
-        return Estimate(mean=self.mean(block), deviation=self._by_rows(self.deviation_at, block))
+        return Estimate(mean=self.mean(block), deviation=self._by_slabs(self.deviation_at, block))
 
     def mean(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
         """The mean alone, ``(channel, y, x)``; NaN where a band is NaN."""
-        cube = self._by_rows(self.at, block)
+        cube = self._by_slabs(self.at, block)
         # Once more in float32, so that rounding does not part the cube from the scene.
         return self.projection.on_cube(cube, block)
 
-    def _by_rows(
+    def _by_slabs(
         self, function: Callable[[NDArray[np.float64]], NDArray[np.float64]], block: Any
     ) -> NDArray[np.float32]:
         """Apply a function of bands ``(..., band)`` in slabs, which bounds the float64 copies."""
-        cube = np.empty((len(self.noise), *block.shape[1:]), "f4")
-        for rows in slabs(block.shape[1:]):
-            slab = np.moveaxis(block[:, rows].astype("f8"), 0, -1)
-            cube[:, rows] = np.moveaxis(function(slab), -1, 0)
-        return cube
+        cube = np.empty((len(self.noise), block[0].size), "f4")
+        for part, (bands,) in slabs(block):
+            spectra = function(np.ascontiguousarray(bands.T, "f8"))
+            cube[:, part] = spectra[: part.stop - part.start].T
+        return cube.reshape(-1, *block.shape[1:])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,7 +177,7 @@ def fit_estimator(
     """
     projection, prior = library.projection, library.regression
     if kind == "ridge":
-        return _fit_points_alone(labels, projection)
+        return fit_points_alone(labels, projection)
     if kind == "library" or labels is None or not len(labels):
         none = np.empty((0, len(library.error)))
         return Estimator(kind, projection, prior, None, library.error, none)
@@ -214,7 +214,14 @@ def _fit_correction(
     return quadratic if quadratic.criterion + DEGREE_PENALTY < linear.criterion else linear
 
 
-def _fit_points_alone(labels: Labels | None, projection: Projection) -> Estimator:
+def fit_points_alone(labels: Labels | None, projection: Projection) -> Estimator:
+    """Fit the estimator of kind ``ridge``, which needs no library and so any channels will do.
+
+    Raises
+    ------
+    SettingsError
+        If there is no point.
+    """
     if labels is None or not len(labels):
         raise SettingsError(
             "method 'ridge' learns from points alone and there are none: give --points, or use "

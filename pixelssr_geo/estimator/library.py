@@ -27,6 +27,11 @@ ENDMEMBERS = 3
 """Library spectra in a mixture."""
 
 
+MARGIN_NM = 10.0
+"""How far beyond the library channels may lie, which take its end's value: scenes of nominal
+wavelengths start or end a channel beside its round numbers."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SpectralLibrary:
     """Spectra of materials over a common wavelength axis."""
@@ -40,6 +45,12 @@ class SpectralLibrary:
     simulated: NDArray[np.bool_]
     """Which spectra come from a radiative transfer model, ``(spectrum,)``."""
 
+    def covers(self, channels: ChannelGrid) -> NDArray[np.bool_]:
+        """Which channels the library has values for, ``(channel,)``."""
+        low, high = self.wavelengths_nm[[0, -1]]
+        centres = channels.centres_nm
+        return np.asarray((centres >= low - MARGIN_NM) & (centres <= high + MARGIN_NM))
+
     def on_channels(self, channels: ChannelGrid) -> NDArray[np.float64]:
         """Reflectance on the cube's channels, ``(spectrum, channel)``.
 
@@ -50,11 +61,9 @@ class SpectralLibrary:
         WavelengthGridError
             If channels lie outside the library.
         """
-        low, high = self.wavelengths_nm[[0, -1]]
-        # Scenes of nominal wavelengths start or end a channel beside the library's round numbers.
-        margin = 10.0
-        first, last = channels.centres_nm[[0, -1]]
-        if first < low - margin or last > high + margin:
+        if not self.covers(channels).all():
+            low, high = self.wavelengths_nm[[0, -1]]
+            first, last = channels.centres_nm[[0, -1]]
             raise WavelengthGridError(
                 f"channels {first:.0f}-{last:.0f} nm are asked, the spectral library covers "
                 f"{low:.0f}-{high:.0f} nm: give --wavelengths inside that range"

@@ -24,11 +24,22 @@ SLAB_PIXELS = 1 << 14
 """Pixels that are worked on at a time: few enough for a core's cache, many enough for BLAS."""
 
 
-def slabs(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Rows of an image of that shape (rows, columns), some at a time."""
-    rows = max(1, SLAB_PIXELS // shape[1])
-    for row in range(0, shape[0], rows):
-        yield slice(row, row + rows)
+def slabs(*images: NDArray[np.float32]) -> Iterator[tuple[slice, tuple[NDArray[np.float32], ...]]]:
+    """Give images ``(channel, y, x)`` as tables ``(channel, pixel)``, some pixels at a time.
+
+    Each table has :data:`SLAB_PIXELS` columns, the last filled up with zeros: the last bits of a
+    product depend on its size, and a pixel must not depend on the block that it is computed in.
+    """
+    count = images[0][0].size
+    flat = [image.reshape(len(image), -1) for image in images]
+    for start in range(0, count, SLAB_PIXELS):
+        part = slice(start, min(start + SLAB_PIXELS, count))
+        tables = []
+        for image in flat:
+            table = np.zeros((len(image), SLAB_PIXELS), image.dtype)
+            table[:, : part.stop - start] = image[:, part]
+            tables.append(table)
+        yield part, tuple(tables)
 
 
 def usable_bands(response: SpectralResponse, channels: ChannelGrid) -> NDArray[np.int64]:
@@ -73,11 +84,11 @@ class Projection:
         return y - (y @ self.response.T) @ self.inverse.T
 
     def on_cube(self, cube: NDArray[np.float32], scene: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Make a cube ``(channel, y, x)`` agree with a scene ``(band, y, x)``; the same array."""
+        """Make a cube ``(channel, y, x)`` agree with a scene ``(band, y, x)``; in place if it can."""
         response, inverse = self.response.astype("f4"), self.inverse.astype("f4")
-        for rows in slabs(cube.shape[1:]):
-            part, bands = cube[:, rows], scene[:, rows]
-            known = bands.reshape(len(bands), -1)
-            change = inverse @ (known - response @ part.reshape(len(part), -1))
-            part += change.reshape(part.shape)
+        cube = np.ascontiguousarray(cube)
+        flat = cube.reshape(len(cube), -1)
+        for part, (spectra, bands) in slabs(cube, scene):
+            change = inverse @ (bands - response @ spectra)
+            flat[:, part] += change[:, : part.stop - part.start]
         return cube

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import os
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pixelssr_geo.errors import SettingsError
+from pixelssr_geo.process import core_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def side_by_side(device: torch.device) -> Iterator[int]:
         yield 1
         return
     with _ONE_THREAD:
-        yield os.cpu_count() or 1
+        yield core_count()
 
 
 class _OneThread:

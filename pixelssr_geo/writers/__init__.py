@@ -8,11 +8,13 @@ from pixelssr_geo.writers.cog import write_cog as write_cog
 from pixelssr_geo.writers.encoding import CubeDtype as CubeDtype
 from pixelssr_geo.writers.envi import check_envi_grid as check_envi_grid
 from pixelssr_geo.writers.envi import write_envi as write_envi
+from pixelssr_geo.writers.output import Staging as Staging
 from pixelssr_geo.writers.output import check_output as check_output
 from pixelssr_geo.writers.output import disk_needed as disk_needed
 from pixelssr_geo.writers.output import new_output as new_output
 from pixelssr_geo.writers.output import staged_output as staged_output
 from pixelssr_geo.writers.output import staging_folder as staging_folder
+from pixelssr_geo.writers.output import writing as writing
 from pixelssr_geo.writers.scene_tif import write_scene as write_scene
 from pixelssr_geo.writers.template import CubeTemplate as CubeTemplate
 from pixelssr_geo.writers.zarr_cube import create_store as create_store

@@ -3,16 +3,18 @@
 Nothing can be renamed on an object store. So the root document, by which readers find a store, is
 written last, when everything else is there. Until then it waits in a note inside the array's
 prefix, where no reader looks; the note also tells objects of an unfinished store, which may be
-removed, from those of others, which may not.
+removed, from those of others, which may not, and names the run that writes there, so that two do
+not take each other's objects for their own.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from pixelssr_geo.errors import OutputError, PixelSSRError
+from pixelssr_geo.errors import OutputError, OutputExistsError, PixelSSRError
 from pixelssr_geo.place import file_system, place_name, place_suffix, shown
 from pixelssr_geo.writers.template import NAME
 
@@ -27,7 +29,6 @@ State: TypeAlias = Literal["free", "finished", "unfinished", "other"]
 ROOT = "zarr.json"
 _ROOTS = (ROOT, ".zgroup", ".zarray")
 _NOTE = f"{NAME}/unfinished.json"
-_CLAIM = b"{}"
 
 
 def check_url(url: str, *, overwrite: bool) -> None:
@@ -47,7 +48,7 @@ def check_url(url: str, *, overwrite: bool) -> None:
             " expected a free name: choose another name"
         )
     if found == "finished" and not overwrite:
-        raise OutputError(
+        raise OutputExistsError(
             f"'{shown(url)}' exists, expected a free name: pass --overwrite (overwrite=True) or"
             " choose another name"
         )
@@ -90,13 +91,15 @@ def is_claimed(url: str) -> bool:
         return bool(system.exists(f"{path}/{_NOTE}"))
 
 
-def claim(url: str, *, anew: bool) -> None:
+def claim(url: str, run: str, *, anew: bool) -> None:
     """Leave the note under a URL, which shows that one may write there; an older store stays.
 
     Parameters
     ----------
     url
         Of the store.
+    run
+        Name of the run that writes there from now on.
     anew
         Replace the note of an unfinished store, too.
 
@@ -108,7 +111,7 @@ def claim(url: str, *, anew: bool) -> None:
     with reaching(url):
         system, path = file_system(url)
         if anew or not system.exists(f"{path}/{_NOTE}"):
-            system.pipe_file(f"{path}/{_NOTE}", _CLAIM)
+            _write_note(system, path, run, None)
 
 
 def create(url: str, documents: Mapping[str, bytes]) -> None:
@@ -131,48 +134,75 @@ def create(url: str, documents: Mapping[str, bytes]) -> None:
     with reaching(url):
         system, path = file_system(url)
         claimed = system.exists(f"{path}/{_NOTE}")
+        run = _read_note(system, path)[0] if claimed else ""
         try:
-            system.pipe_file(f"{path}/{_NOTE}", _CLAIM)
+            _write_note(system, path, run, None)
             _remove_all_but_note(system, path)
             rest = {f"{path}/{key}": doc for key, doc in documents.items() if key != ROOT}
             system.pipe(rest)
-            system.pipe_file(f"{path}/{_NOTE}", documents[ROOT])
+            _write_note(system, path, run, documents[ROOT])
         except BaseException as error:
             if not claimed:  # otherwise whoever claimed the place clears it up
                 discard(url, error)
             raise
 
 
-def publish(url: str) -> None:
-    """Let readers find a store: write the root document.
+def check_run(url: str, run: str) -> None:
+    """Refuse to write where another run writes by now.
 
     Raises
     ------
     OutputError
-        If it cannot be written, or no store was created.
+        If it does, or the place cannot be reached.
     """
     with reaching(url):
         system, path = file_system(url)
-        root = system.cat_file(f"{path}/{_NOTE}") if system.exists(f"{path}/{_NOTE}") else _CLAIM
-        if root == _CLAIM:
+        if not system.exists(f"{path}/{_NOTE}") or _read_note(system, path)[0] != run:
+            raise _taken(url)
+
+
+def publish(url: str, run: str | None = None) -> None:
+    """Let readers find a store: write the root document.
+
+    Parameters
+    ----------
+    url
+        Of the store.
+    run
+        Name of the run that has written it; None takes any.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written, no store was created, or by another run.
+    """
+    with reaching(url):
+        system, path = file_system(url)
+        there = system.exists(f"{path}/{_NOTE}")
+        writer, root = _read_note(system, path) if there else ("", None)
+        if run not in (None, writer):
+            raise _taken(url)
+        if root is None:
             raise OutputError(
                 f"'{shown(url)}' holds no store that could be published, expected one that is"
-                " written: was it removed, or created by another run?"
+                " written: was it removed?"
             )
         system.pipe_file(f"{path}/{ROOT}", root)
         with suppress(Exception):  # the store is complete, and the note is seen by nobody
             system.rm_file(f"{path}/{_NOTE}")
 
 
-def discard(url: str, error: BaseException) -> None:
+def discard(url: str, error: BaseException, run: str | None = None) -> None:
     """Remove an unfinished store because of an error, which notes what cannot be removed.
 
-    A finished store stays, only the note inside goes.
+    A finished store stays, only the note inside goes. One of another run than ``run`` stays too.
     """
     try:
         with reaching(url):
             system, path = file_system(url)
             if not system.exists(f"{path}/{_NOTE}"):
+                return
+            if run not in (None, _read_note(system, path)[0]):
                 return
             if not any(system.exists(f"{path}/{root}") for root in _ROOTS):
                 _remove_all_but_note(system, path)
@@ -216,6 +246,24 @@ def _check_name(url: str) -> None:
             f"cannot write '{shown(url)}': '{place_name(url)}' is a whole bucket, expected a place"
             " inside one: add a name to the URL"
         )
+
+
+def _write_note(system: AbstractFileSystem, path: str, run: str, root: bytes | None) -> None:
+    note = {"run": run, "root": None if root is None else root.decode()}
+    system.pipe_file(f"{path}/{_NOTE}", json.dumps(note).encode())
+
+
+def _read_note(system: AbstractFileSystem, path: str) -> tuple[str, bytes | None]:
+    """Return the name of the run that writes there, and the root document once there is one."""
+    note = json.loads(system.cat_file(f"{path}/{_NOTE}"))
+    return str(note["run"]), None if note["root"] is None else note["root"].encode()
+
+
+def _taken(url: str) -> OutputError:
+    return OutputError(
+        f"another run writes to '{shown(url)}' by now, expected one at a time: choose another name"
+        " for one of them"
+    )
 
 
 def _remove_all_but_note(system: AbstractFileSystem, path: str) -> None:

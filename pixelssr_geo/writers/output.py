@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager
@@ -16,13 +17,21 @@ from typing import Literal, overload
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
-from pixelssr_geo.errors import OutputError, PixelSSRError, ResumeError
+from pixelssr_geo.errors import (
+    ClusterError,
+    DeviceError,
+    OutputError,
+    OutputExistsError,
+    PixelSSRError,
+    ResumeError,
+)
 from pixelssr_geo.place import place, place_name, shown
 from pixelssr_geo.writers import object_store
 from pixelssr_geo.writers.encoding import CubeDtype
 from pixelssr_geo.writers.template import CubeTemplate
 
 _LOCK = "lock"
+_RUN = "run"
 
 _CURES = {
     errno.ENOSPC: "free space or choose another folder",
@@ -87,7 +96,7 @@ def _check_path(path: Path, *, overwrite: bool) -> None:
                 " choose another name"
             )
         if os.path.lexists(part) and not overwrite:
-            raise OutputError(
+            raise OutputExistsError(
                 f"'{part}' exists, expected a free name: pass --overwrite (overwrite=True) or"
                 " choose another name"
             )
@@ -158,12 +167,13 @@ def _new_store(url: str, overwrite: bool) -> Iterator[str]:
     check_output(url, overwrite=overwrite)
     if not overwrite and object_store.state(url) == "unfinished":
         raise _unfinished(url, "of another run")
-    object_store.claim(url, anew=True)
+    run = uuid.uuid4().hex
+    object_store.claim(url, run, anew=True)
     try:
         yield url
-        object_store.publish(url)
+        object_store.publish(url, run)
     except BaseException as error:
-        object_store.discard(url, error)
+        object_store.discard(url, error, run)
         raise
 
 
@@ -186,8 +196,26 @@ class Staging:
     """The folder, on disk."""
     result: Path | str
     """Where the result is to be left: a path in the folder, or the URL itself."""
+    run: str
+    """Name of the run, kept with the folder: another one that begins anew has another."""
     keep: bool = False
     """Whether there is something that is worth going on from."""
+
+    def restart(self) -> None:
+        """Forget what an earlier run has left.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be removed.
+        """
+        at_url = isinstance(self.result, str)
+        with writing(self.folder if at_url else self.result):
+            _empty(self.folder)
+            self.run = uuid.uuid4().hex
+            (self.folder / _RUN).write_text(self.run)
+        if isinstance(self.result, str):
+            object_store.claim(self.result, self.run, anew=True)
 
 
 @contextmanager
@@ -195,10 +223,11 @@ def staged_output(path: Path | str, *, overwrite: bool, resume: bool) -> Iterato
     """Give the staging folder of ``path``, and put the result in place when the body has succeeded.
 
     The body leaves the result at :attr:`Staging.result`. The folder goes away with success and with
-    failure, and so do, with failure, the objects written under a URL. An interrupt, or a run given
-    up by :class:`~concurrent.futures.CancelledError`, leaves them for a run with ``resume`` if the
-    body has set :attr:`Staging.keep`; whatever ends the process leaves them in any case, and so
-    does a :class:`ResumeError`.
+    failure, and so do, with failure, the objects written under a URL. They stay for a run with
+    ``resume`` if the body has set :attr:`Staging.keep` and it ends by an interrupt, by
+    :class:`~concurrent.futures.CancelledError`, or by a failure of something that may be well again
+    the next time: a cluster, a device, an object store. Whatever ends the process leaves them in any
+    case, and so does a :class:`ResumeError`.
 
     A path is replaced in the end; an older store at a URL goes when the new one is created.
 
@@ -216,27 +245,35 @@ def staged_output(path: Path | str, *, overwrite: bool, resume: bool) -> Iterato
     with writing(path if isinstance(path, Path) else folder):
         folder.mkdir(exist_ok=True)
     with _locked(folder):
-        go_on = resume and (isinstance(path, Path) or object_store.is_claimed(path))
-        if not go_on:
-            with writing(path if isinstance(path, Path) else folder):
-                _empty(folder)
-        staging = Staging(folder, folder / path.name if isinstance(path, Path) else path)
+        known = folder / _RUN
+        go_on = resume and known.exists()
+        if isinstance(path, str):
+            go_on = go_on and object_store.is_claimed(path)
+        result = folder / path.name if isinstance(path, Path) else path
+        staging = Staging(folder, result, known.read_text() if go_on else "")
         try:
-            if isinstance(path, str):
-                object_store.claim(path, anew=not go_on)
+            if not go_on:
+                staging.restart()
+            elif isinstance(path, str):
+                object_store.check_run(path, staging.run)
             yield staging
-            _finish(staging, path)
+            _finish(staging, path, overwrite=overwrite)
         except ResumeError:
             raise
         except BaseException as error:
-            if staging.keep and isinstance(error, (KeyboardInterrupt, CancelledError)):
+            if staging.keep and _may_be_well_again(error, path):
                 error.add_note(_kept(staging))
             else:
                 if isinstance(path, str):
-                    object_store.discard(path, error)
+                    object_store.discard(path, error, staging.run)
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _may_be_well_again(error: BaseException, path: Path | str) -> bool:
+    passing = (KeyboardInterrupt, CancelledError, ClusterError, DeviceError, OutputExistsError)
+    return isinstance(error, passing) or (isinstance(path, str) and isinstance(error, OutputError))
 
 
 def _check_unfinished(path: Path | str, folder: Path, *, overwrite: bool, resume: bool) -> None:
@@ -259,10 +296,11 @@ def _unfinished(url: str, which: str) -> OutputError:
     )
 
 
-def _finish(staging: Staging, path: Path | str) -> None:
+def _finish(staging: Staging, path: Path | str, *, overwrite: bool) -> None:
     if isinstance(path, str):
-        object_store.publish(path)
+        object_store.publish(path, staging.run)
         return
+    _check_path(path, overwrite=overwrite)  # once more: hours may have passed
     with writing(path):
         _put_in_place(staging.folder / path.name, path)
 
@@ -279,19 +317,24 @@ def _kept(staging: Staging) -> str:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder; the system forgets the lock when the process ends."""
-    with (folder / _LOCK).open("ab") as file:
+    lock = folder / _LOCK
+    with lock.open("ab") as file:
         try:
             import fcntl
         except ImportError:  # Windows: two runs on one output are up to the user
             yield
             return
+        in_use = OutputError(
+            f"'{folder}' is in use by another run, one at a time can write a result: wait for"
+            " it, or choose another output"
+        )
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise OutputError(
-                f"'{folder}' is in use by another run, one at a time can write a result: wait for"
-                " it, or choose another output"
-            ) from error
+            raise in_use from error
+        # The run that had it may have ended, and removed its folder, since the file was opened.
+        if not lock.exists() or not os.path.samestat(lock.stat(), os.fstat(file.fileno())):
+            raise in_use
         yield
 
 

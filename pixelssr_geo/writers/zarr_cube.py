@@ -5,6 +5,8 @@ metadata, so that today's GDAL reads them. CF attributes and ``spatial_ref`` are
 today; the ``proj:`` and ``spatial:`` attributes of the GeoZarr conventions say the same once more.
 """
 
+import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -169,6 +171,24 @@ def write_region(path: str | Path, values: NDArray[Any], row: int, col: int) -> 
     dtype: CubeDtype = "uint16" if array.dtype == np.uint16 else "float32"
     with writing(path):
         array[:, row : stop[0], col : stop[1]] = encode(values, dtype)
+        if isinstance(path, Path):
+            _flush(path, array, (row, col), stop)
+
+
+def _flush(
+    store: Path, array: zarr.Array[Any], start: tuple[int, int], stop: tuple[int, int]
+) -> None:
+    """Wait until the chunks of a block are on disk: a block is done when it survives a power cut."""
+    rows, cols = (
+        range(first // chunk, math.ceil(end / chunk))
+        for first, end, chunk in zip(start, stop, array.chunks[1:], strict=True)
+    )
+    for row in rows:
+        for col in cols:
+            file = store / NAME / "c" / "0" / str(row) / str(col)
+            if file.exists():  # a chunk without data has none
+                with file.open("rb") as chunk:
+                    os.fsync(chunk.fileno())
 
 
 def write_zarr(

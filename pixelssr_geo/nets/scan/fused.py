@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from pixelssr_geo.nets.scan.autocast import without_autocast
 from pixelssr_geo.nets.scan.problem import TENSORS, ScanProblem
 from pixelssr_geo.nets.scan.walks import cached_walks
+from pixelssr_geo.process import core_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -121,7 +122,7 @@ def _inputs(problem: ScanProblem) -> KernelInputs:
 @lru_cache(maxsize=1)
 def _pool(process: int) -> ThreadPoolExecutor:
     """Return the threads of a process; a fork has none of its parent's."""
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pixelssr-scan")
+    return ThreadPoolExecutor(core_count(), thread_name_prefix="pixelssr-scan")
 
 
 def _run(task: Callable[[Task], None], tasks: Iterable[Task], threads: int) -> None:
