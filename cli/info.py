@@ -10,7 +10,11 @@ from pixelssr_geo.cli.options import json_option
 
 
 @click.command()
-@click.option("--sensors", is_flag=True, help="List the bands of every known sensor.")
+@click.option(
+    "--sensors",
+    is_flag=True,
+    help="List every known sensor's bands with centre and FWHM, its other names and the source.",
+)
 @json_option
 def info(sensors: bool, as_json: bool) -> None:
     """Show versions, devices, scan backends (and why one is not there) and known sensors."""
@@ -56,6 +60,8 @@ def info(sensors: bool, as_json: bool) -> None:
         "scan_backends": {name: state(name) for name in reasons["cpu"]},
         "scan_backend": {kind: taken(kind) for kind in kinds},
         "sensors": {sensor.name: bands_of(get_sensor(sensor.name)) for sensor in list_sensors()},
+        "sensor_names": {sensor.name: list(sensor.aliases) for sensor in list_sensors()},
+        "sensor_sources": {sensor.name: sensor.source for sensor in list_sensors()},
     }
     if as_json:
         click.echo(json.dumps(about))
@@ -68,7 +74,12 @@ def info(sensors: bool, as_json: bool) -> None:
         click.echo(f"scan       on {kind}: {name}")
     for name, bands in about["sensors"].items():
         click.echo(f"sensor     {name}: {len(bands)} bands")
-        for band in bands if sensors else ():
+        if not sensors:
+            continue
+        click.echo(f"             also       {', '.join(about['sensor_names'][name])}")
+        click.echo(f"             source     {about['sensor_sources'][name]}")
+        for band in bands:
             click.echo(
-                f"             {band['band']:<10} {band['centre_nm']} nm, {band['fwhm_nm']} nm"
+                f"             {band['band']:<12} centre {band['centre_nm']:>6} nm, "
+                f"FWHM {band['fwhm_nm']:>5} nm"
             )

@@ -42,7 +42,8 @@ scene_options = stacked(
         "--response",
         metavar="CSV",
         type=click.Path(),
-        help="Spectral response functions of the scene's bands, in band order (wavelength in nm).",
+        help="Spectral response functions of the scene's bands, matched by name or wavelength where "
+        "the scene states them and in band order otherwise: CSV, text, GeoJSON or GeoPackage.",
     ),
     click.option(
         "--scale", type=float, metavar="F", help="Factor from stored values to reflectance 0-1."
@@ -76,12 +77,28 @@ method_options = stacked(
     ),
 )
 
+agreement_options = stacked(
+    click.option(
+        "--calibrate",
+        type=click.Choice(["none", "gain", "gain-offset"]),
+        default="none",
+        show_default=True,
+        help="Line of every band between a scene that is no surface reflectance (counts, radiance, "
+        "top of atmosphere) and the points; a gain needs 3 of them, gain and offset 5.",
+    ),
+    click.option(
+        "--reject-outliers",
+        is_flag=True,
+        help="Leave out points that disagree strongly with the scene: moved, shaded, changed.",
+    ),
+)
+
 channel_options = stacked(
     click.option(
         "--wavelengths",
         metavar="SPEC",
-        help="Channels of the cube in nm: start:stop:step, a text file, or like:CUBE "
-        "[default: 400:1000:10 cut to the points].",
+        help="Channels of the cube in nm: start:stop:step, a list (450,550,650), a text file, or "
+        "like:CUBE [default: 400:1000:10 cut to the points].",
     ),
     click.option(
         "--fwhm", type=float, metavar="NM", help="Width of every channel [default: the spacing]."
@@ -270,7 +287,7 @@ class _TerminalBars(ProgressDisplay):
         self._bars.update(self._tasks[stage], completed=done, total=total)
 
     def forget(self, prefix: str) -> None:
-        for stage in [stage for stage in self._tasks if stage.startswith(prefix)]:
+        for stage in [stage for stage in list(self._tasks) if stage.startswith(prefix)]:
             self._bars.remove_task(self._tasks.pop(stage))
 
 
@@ -297,7 +314,7 @@ class _PlainLines(ProgressDisplay):
         click.echo(f"{stage}: {done}/{total}, {now - start:.0f} s{eta}", err=True)
 
     def forget(self, prefix: str) -> None:
-        for stage in [stage for stage in self._reached if stage.startswith(prefix)]:
+        for stage in [stage for stage in list(self._reached) if stage.startswith(prefix)]:
             self._drop(stage)
 
     def _drop(self, stage: str) -> None:

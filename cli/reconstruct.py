@@ -8,6 +8,7 @@ from typing import Any
 import rich_click as click
 
 from pixelssr_geo.cli.options import (
+    agreement_options,
     channel_options,
     cluster_options,
     cube_options,
@@ -37,6 +38,7 @@ from pixelssr_geo.cli.options import (
 )
 @method_options
 @channel_options
+@agreement_options
 @scene_options
 @network_options
 @cube_options

@@ -7,6 +7,7 @@ from typing import Any
 import rich_click as click
 
 from pixelssr_geo.cli.options import (
+    agreement_options,
     channel_options,
     network_options,
     overwrite_option,
@@ -30,6 +31,7 @@ from pixelssr_geo.cli.options import (
     help="Weights to write, *.safetensors.",
 )
 @channel_options
+@agreement_options
 @scene_options
 @network_options
 @overwrite_option

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
+from pixelssr_geo.agreement import Agreement, Scores, fit_agreement
 from pixelssr_geo.errors import MissingCRSError, PointsError
 from pixelssr_geo.labels import Labels
 from pixelssr_geo.scene import check_response, pixel_grid, scene_response
@@ -25,6 +26,13 @@ MIN_VALID_CHANNELS = 0.9
 SUSPICIOUS_Z = 4.0
 """Robust z-score of the disagreement with the scene above which a point is called suspicious."""
 
+USED_COVERAGE = 0.95
+"""Share of a band's response inside the channels from which it is compared with the scene."""
+
+RESPONSE_DOUBT_NM = 8.0
+"""How well the place of a band's response is known, nm: what lies between a measured response and a
+Gaussian or a box of its centre and width. It matters where a spectrum is steep."""
+
 
 @dataclass(frozen=True, slots=True)
 class DroppedPoint:
@@ -33,7 +41,33 @@ class DroppedPoint:
     id: str
     """Name of the point."""
     reason: str
-    """One of: outside, nodata, too few valid channels, duplicate id, not finite."""
+    """One of: outside, nodata, too few valid channels, duplicate id, not finite, and, where
+    outliers are rejected, disagrees with the scene (z = ...)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointMatches:
+    """Every point on the scene, used or not, in the points' order."""
+
+    rows: NDArray[np.int64]
+    """Pixel rows, ``(point,)``; may lie outside the scene."""
+    cols: NDArray[np.int64]
+    """Pixel columns, ``(point,)``."""
+    coverage: NDArray[np.float64]
+    """Share of the channels that the spectrum covers, ``(point,)``."""
+    bands: NDArray[np.int64]
+    """Bands that are compared, those whose response lies inside the channels."""
+    simulated: NDArray[np.float64]
+    """Spectra seen through these bands, reflectance, ``(point, band)``; NaN without a value."""
+    measured: NDArray[np.float64]
+    """What the scene measures there, ``(point, band)``; NaN outside and without data."""
+    doubt: NDArray[np.float64]
+    """How much of the simulated bands hangs on the exact response, ``(point, band)``."""
+    labels: NDArray[np.int64]
+    """Label that each point is part of, -1 for a dropped point, ``(point,)``."""
+    scores: Scores | None
+    """Agreement with the scene, ``(point,)`` each, NaN for points that were dropped for another
+    reason; None when there are too few points to tell what is usual."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,8 +81,12 @@ class PairedPoints:
     dropped: tuple[DroppedPoint, ...]
     """Points that are not used."""
     disagreement: NDArray[np.float64]
-    """Robust z-score of scene minus re-simulated bands, the worst band, ``(label,)``; NaN when
-    there are too few labels to tell what is usual."""
+    """Robust z-score of a label's simulated bands against the scene's, ``(label,)``, the common
+    gain and offset removed; NaN when there are too few points to tell what is usual."""
+    matches: PointMatches
+    """The points one by one."""
+    agreement: Agreement | None
+    """What is usual between simulated and measured bands; None when too few points can tell."""
 
     @property
     def suspicious(self) -> tuple[str, ...]:
@@ -63,6 +101,7 @@ def pair_points(
     *,
     channels: ChannelGrid | None = None,
     response: SpectralResponse | None = None,
+    reject_outliers: bool = False,
 ) -> PairedPoints:
     """Pair every field spectrum with the pixel it falls in.
 
@@ -76,6 +115,9 @@ def pair_points(
         Channels of the cube; by default 400-1000 nm every 10 nm, cut to the points' range.
     response
         Spectral response of the scene's bands; by default what the scene says.
+    reject_outliers
+        Drop points that disagree with the scene. Of several in one pixel, those that agree are
+        averaged, or all where only their mean agrees (a mixed pixel).
 
     Returns
     -------
@@ -103,17 +145,48 @@ def pair_points(
     spectra, share = _on_channels(points, channels)
     bands = _bands_under(scene, grid, rows, cols)
     reasons = _reasons(points, grid, rows, cols, bands, share)
-    kept = np.flatnonzero([reason is None for reason in reasons])
-    labels, ids = _one_per_pixel(points, rows, cols, bands, spectra, kept)
+    matrix, used = response.matrix(channels), _compared(response, channels)
+    usable = np.array([reason is None for reason in reasons], bool)
+    simulated, measured = spectra @ matrix[used].T, bands[:, used]
+    measured[~grid.contains(rows, cols)] = np.nan
+    wrong = _response_error(response, channels)[used]
+    doubt = np.abs(spectra @ wrong.T)
+    agreement = fit_agreement(simulated[usable], measured[usable], doubt[usable])
+    scores = None
+    if agreement is not None:
+        scores = agreement.score(np.where(usable[:, None], simulated, np.nan), measured, doubt)
+    groups = _groups(rows, cols, np.flatnonzero(usable))
+    if reject_outliers and agreement is not None and scores is not None:
+        groups = _agreeing(groups, agreement, scores.z, simulated, measured, doubt)
+        for i in set(np.flatnonzero(usable)) - {i for group in groups for i in group}:
+            reasons[i] = f"disagrees with the scene (z = {scores.z[i]:.1f})"
+    labels = _averaged(groups, rows, cols, bands, spectra)
+    whole = labels.spectra @ matrix[used].T
     return PairedPoints(
         labels=labels,
-        ids=ids,
+        ids=tuple("+".join(points.ids[i] for i in group) for group in groups),
         dropped=tuple(
             DroppedPoint(name, reason)
             for name, reason in zip(points.ids, reasons, strict=True)
             if reason is not None
         ),
-        disagreement=_disagreement(labels, response.matrix(channels), response.coverage(channels)),
+        disagreement=(
+            np.full(len(groups), np.nan)
+            if agreement is None
+            else agreement.score(whole, labels.bands[:, used], np.abs(labels.spectra @ wrong.T)).z
+        ),
+        matches=PointMatches(
+            rows=rows,
+            cols=cols,
+            coverage=share,
+            bands=used,
+            simulated=simulated,
+            measured=measured,
+            doubt=doubt,
+            labels=_label_of(groups, len(points)),
+            scores=scores,
+        ),
+        agreement=agreement,
     )
 
 
@@ -229,38 +302,70 @@ def _reasons(
     return reasons
 
 
-def _one_per_pixel(
-    points: PointSpectra,
+def _compared(response: SpectralResponse, channels: ChannelGrid) -> NDArray[np.int64]:
+    return np.flatnonzero(response.coverage(channels) >= USED_COVERAGE)
+
+
+def _response_error(response: SpectralResponse, channels: ChannelGrid) -> NDArray[np.float64]:
+    """Half of what the bands' weights change between two places, ``(band, channel)``."""
+    lower, upper = (
+        replace(response, wavelengths_nm=response.wavelengths_nm + shift).matrix(channels)
+        for shift in (-RESPONSE_DOUBT_NM, RESPONSE_DOUBT_NM)
+    )
+    return (upper - lower) / 2
+
+
+def _groups(
+    rows: NDArray[np.int64], cols: NDArray[np.int64], usable: NDArray[np.int64]
+) -> list[list[int]]:
+    """Points that share a pixel, pixels in the order of their first points."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for i in usable:
+        groups.setdefault((int(rows[i]), int(cols[i])), []).append(int(i))
+    return list(groups.values())
+
+
+def _agreeing(
+    groups: list[list[int]],
+    agreement: Agreement,
+    z: NDArray[np.float64],
+    simulated: NDArray[np.float64],
+    measured: NDArray[np.float64],
+    doubt: NDArray[np.float64],
+) -> list[list[int]]:
+    """Of every group the points that agree with the scene, or all if only their mean does."""
+    kept = []
+    for group in groups:
+        good = [i for i in group if z[i] <= SUSPICIOUS_Z]
+        if not good and len(group) > 1:
+            mean = agreement.score(
+                simulated[group].mean(0), measured[group[0]], doubt[group].mean(0)
+            )
+            good = group if mean.z <= SUSPICIOUS_Z else []
+        if good:
+            kept.append(good)
+    return kept
+
+
+def _averaged(
+    groups: list[list[int]],
     rows: NDArray[np.int64],
     cols: NDArray[np.int64],
     bands: NDArray[np.float64],
     spectra: NDArray[np.float64],
-    kept: NDArray[np.int64],
-) -> tuple[Labels, tuple[str, ...]]:
-    groups: dict[tuple[int, int], list[int]] = {}
-    for i in kept:
-        groups.setdefault((int(rows[i]), int(cols[i])), []).append(int(i))
-    members = list(groups.values())
-    first = np.array([group[0] for group in members], dtype="i8")
-    averaged = [spectra[group].mean(0) for group in members]
-    labels = Labels(
+) -> Labels:
+    first = np.array([group[0] for group in groups], dtype="i8")
+    averaged = [spectra[group].mean(0) for group in groups]
+    return Labels(
         rows=rows[first],
         cols=cols[first],
         bands=bands[first],
-        spectra=np.array(averaged).reshape(len(members), spectra.shape[1]),
+        spectra=np.array(averaged).reshape(len(groups), spectra.shape[1]),
     )
-    return labels, tuple("+".join(points.ids[i] for i in group) for group in members)
 
 
-def _disagreement(
-    labels: Labels, matrix: NDArray[np.float64], coverage: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    usable = coverage >= 0.95
-    if len(labels) < 5 or not usable.any():
-        return np.full(len(labels), np.nan)
-    residual = (labels.bands - labels.spectra @ matrix.T)[:, usable]
-    centred = residual - np.median(residual, axis=0)
-    # 1.4826 makes the median absolute deviation a standard deviation for normal errors.
-    spread = 1.4826 * np.median(np.abs(centred), axis=0)
-    floor = 0.01 * np.abs(labels.bands[:, usable]).mean(0) + 1e-6
-    return np.asarray((np.abs(centred) / np.maximum(spread, floor)).max(1))
+def _label_of(groups: list[list[int]], count: int) -> NDArray[np.int64]:
+    labels = np.full(count, -1, dtype="i8")
+    for label, group in enumerate(groups):
+        labels[group] = label
+    return labels

@@ -26,6 +26,7 @@ from pixelssr_geo.errors import (
 from pixelssr_geo.grid import PixelGrid
 from pixelssr_geo.place import file_system, place, place_suffix, shown
 from pixelssr_geo.spectra import ChannelGrid, SpectralResponse, get_sensor, list_sensors
+from pixelssr_geo.spectra.response import is_panchromatic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +38,12 @@ CHUNK = 512
 
 DEFAULT_INTEGER_SCALE = 1e-4
 """Integers without a stated scale are taken as reflectance x 10000."""
+
+LEAST_REACH_NM = 25.0
+"""How far a band may lie from the one that it is taken for; of wide ones a quarter of the width."""
+
+MOST_WIDER = 3.0
+"""Factor between the stated widths of a band and the one that it is taken for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +150,10 @@ def open_scene(
     sensor
         Name of a known sensor, such as ``"GF6-PMS"``; see :func:`pixelssr_geo.spectra.list_sensors`.
     response
-        Table of spectral response functions in the scene's band order, instead of ``sensor``.
+        File of spectral response functions, instead of ``sensor``; see
+        :meth:`pixelssr_geo.spectra.SpectralResponse.from_file`. Bands of either are matched by the
+        names or the wavelengths that the scene states, else one to one in order. Bands that it
+        lacks are left out, with a warning.
     scale
         Factor to reflectance. By default the one the raster states; integers that state none are
         taken as reflectance x 10000, with a warning.
@@ -158,6 +168,9 @@ def open_scene(
         If the scale is not positive, the CRS is none, or the raster holds complex numbers.
     MissingWavelengthsError
         If nothing says which wavelengths the bands measure.
+    ResponseError
+        If no band can be matched with the sensor's or the table's, or their numbers differ where
+        the scene says nothing of its bands.
     """
     if scale is not None and not (np.isfinite(scale) and scale > 0):
         raise SceneError(
@@ -241,6 +254,9 @@ def scene_response(scene: xr.DataArray) -> SpectralResponse:
     """
     names = [str(name) for name in scene["band"].values] if "band" in scene.coords else None
     if table := scene.attrs.get("response"):
+        if "response_band" in scene.coords:
+            rows = list(map(str, scene["response_band"].values))
+            return SpectralResponse.from_file(table, keep_panchromatic=True).select(rows)
         return check_response(SpectralResponse.from_file(table), scene.sizes["band"], str(table))
     if sensor := scene.attrs.get("sensor"):
         known = get_sensor(sensor)
@@ -618,24 +634,29 @@ def _with_wavelengths(
     sensor: str | None,
     response: str | Path | None,
 ) -> xr.DataArray:
-    source, count = str(scene.attrs["source"]), scene.sizes["band"]
+    source = str(scene.attrs["source"])
     names: tuple[str, ...] = tuple(
         text or str(number) for number, text in enumerate(descriptions, 1)
     )
-    if response is not None:
-        table = check_response(SpectralResponse.from_file(response), count, str(response))
-        scene.attrs["response"] = str(response)
-    elif sensor is not None:
-        table = _matched(get_sensor(sensor), sensor, descriptions, centres, count, source)
-        scene.attrs["sensor"] = sensor
-        names = table.names
+    if response is not None or sensor is not None:
+        stated = _Stated(names, descriptions, centres, widths, source)
+        if response is not None:
+            table, kept = _matched_table(response, stated)
+            scene = scene.isel(band=kept).assign_coords(response_band=("band", list(table.names)))
+            scene.attrs["response"] = str(response)
+            names = tuple(names[at] for at in kept)
+        else:
+            table, kept = _matched_sensor(str(sensor), stated)
+            scene = scene.isel(band=kept)
+            scene.attrs["sensor"] = sensor
+            names = table.names
     elif centres is None:
         raise MissingWavelengthsError(_no_wavelengths(source))
     else:
         widths_nm = np.array(widths) if widths else _guessed_widths(np.array(centres))
         table = SpectralResponse.from_bands(np.array(centres), widths_nm)
-    if len(set(names)) != count:
-        names = tuple(str(number) for number in range(1, count + 1))
+    if len(set(names)) != len(names):
+        names = tuple(str(number) for number in range(1, len(names) + 1))
     return scene.assign_coords(
         band=list(names),
         wavelength=(
@@ -647,31 +668,151 @@ def _with_wavelengths(
     )
 
 
-def _matched(
-    known: SpectralResponse,
-    sensor: str,
-    descriptions: tuple[str, ...],
-    centres: tuple[float, ...] | None,
-    count: int,
-    source: str,
-) -> SpectralResponse:
-    """The sensor's bands in the scene's order: by name, then by wavelength, then one to one."""
-    by_name = {_plain(name): index for index, name in enumerate(known.names)}
-    plain = [_plain(text) for text in descriptions]
-    if all(text in by_name for text in plain) and len(set(plain)) == count:
-        return known.select([by_name[text] for text in plain])
-    if centres is not None:
-        nearest = [int(np.abs(known.centres_nm - centre).argmin()) for centre in centres]
-        distance = np.abs(known.centres_nm[nearest] - np.array(centres))
-        if len(set(nearest)) == count and distance.max() < 25:
-            return known.select(nearest)
-    if len(known.names) == count:
-        return known
-    raise ResponseError(
-        f"'{source}' has {count} bands and sensor '{sensor}' has {len(known.names)} "
-        f"({', '.join(known.names)}), they cannot be matched: name the bands by their "
-        "descriptions, or give --response with a table of this scene's bands"
+@dataclass(frozen=True, slots=True)
+class _Stated:
+    """What a scene says of its bands, by which they are found in a table of responses."""
+
+    names: tuple[str, ...]
+    """For messages: descriptions, numbers where there is none."""
+    descriptions: tuple[str, ...]
+    """As they are, maybe empty."""
+    centres_nm: tuple[float, ...] | None
+    widths_nm: tuple[float, ...] | None
+    source: str
+    """Name of the scene."""
+
+    def told(self, at: int) -> str:
+        """A band for people."""
+        centre = "" if self.centres_nm is None else f" ({self.centres_nm[at]:.0f} nm)"
+        return f"{self.names[at]}{centre}"
+
+    def by_name(self, known: SpectralResponse) -> list[int | None]:
+        """For each band the one of the same name, None where there is none."""
+        plain = [_plain(text) for text in self.descriptions]
+        if len(set(plain)) < len(plain):
+            return [None] * len(plain)
+        found = {_plain(name): index for index, name in enumerate(known.names)}
+        return [found.get(text) for text in plain]
+
+    def by_wavelength(self, known: SpectralResponse) -> list[int | None]:
+        """For each band the nearest one that it may be, None where there is none."""
+        found: list[int | None] = [None] * len(self.names)
+        if self.centres_nm is None:
+            return found
+        distance = np.abs(known.centres_nm - np.array(self.centres_nm)[:, None])
+        distance[~self._may_be(known, distance)] = np.inf
+        # The nearest pairs first, so that no band of the table is taken twice.
+        for flat in np.argsort(distance, axis=None, kind="stable"):
+            at, index = divmod(int(flat), len(known.names))
+            if found[at] is None and index not in found and np.isfinite(distance[at, index]):
+                found[at] = index
+        return found
+
+    def contradicts(self, known: SpectralResponse, chosen: list[int]) -> bool:
+        """Whether the bands lie elsewhere than those chosen from the table."""
+        if self.centres_nm is None:
+            return False
+        near = np.abs(known.centres_nm[chosen] - np.array(self.centres_nm))
+        return bool((near > _reach(known)[chosen]).any())
+
+    def _may_be(self, known: SpectralResponse, distance: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which bands of the table each band may be, ``(band, table's band)``."""
+        possible = distance <= _reach(known)
+        if self.widths_nm is not None:
+            ratio = known.fwhm_nm / np.array(self.widths_nm)[:, None]
+            possible &= (ratio < MOST_WIDER) & (ratio > 1 / MOST_WIDER)
+        wide = np.array([is_panchromatic(text) for text in self.descriptions])
+        theirs = np.array([is_panchromatic(name) for name in known.names])
+        possible[wide[:, None] & ~theirs] = False
+        return np.asarray(possible)
+
+
+def _reach(known: SpectralResponse) -> NDArray[np.float64]:
+    return np.maximum(LEAST_REACH_NM, known.fwhm_nm / 4)
+
+
+def _matched_table(path: str | Path, stated: _Stated) -> tuple[SpectralResponse, list[int]]:
+    """Rows of a table of responses for the scene's bands, and which of these have one."""
+    known = SpectralResponse.from_file(path, keep_panchromatic=True)
+    found = _found(known, stated)
+    if found is None:
+        spectral = [name for name in known.names if not is_panchromatic(name)]
+        if len(spectral) == len(stated.names):
+            return known.select(spectral), list(range(len(spectral)))
+        check_response(known, len(stated.names), str(path))
+        return known, list(range(len(stated.names)))
+    kept, chosen = _kept(found, known, stated, f"'{path}'")
+    if chosen != sorted(chosen):
+        pairs = ", ".join(
+            f"{stated.told(at)} = {known.names[index]}"
+            for at, index in zip(kept, chosen, strict=True)
+        )
+        _warn(
+            f"the bands of '{stated.source}' lie in another order than those of '{path}', matched "
+            f"by what the scene says of them: {pairs}"
+        )
+    return known.select(chosen), kept
+
+
+def _matched_sensor(name: str, stated: _Stated) -> tuple[SpectralResponse, list[int]]:
+    """The sensor's bands in the scene's order, and which of the scene's it has."""
+    known = get_sensor(name)
+    found = _found(known, stated)
+    if found is not None:
+        kept, chosen = _kept(found, known, stated, f"sensor '{name}'")
+        return known.select(chosen), kept
+    if len(known.names) == len(stated.names):
+        return known, list(range(len(known.names)))
+    raise ResponseError(_unmatched(known, stated, f"sensor '{name}'"))
+
+
+def _found(known: SpectralResponse, stated: _Stated) -> list[int | None] | None:
+    """The known band for each of the scene's, by name or by wavelength; None for one to one."""
+    by_name, by_wavelength = stated.by_name(known), stated.by_wavelength(known)
+    named = [index for index in by_name if index is not None]
+    if len(named) == len(by_name) and not stated.contradicts(known, named):
+        return by_name
+    if stated.centres_nm is not None:
+        return by_wavelength
+    # Names that are not the table's say nothing where there are as many bands.
+    return by_name if named and len(known.names) != len(stated.names) else None
+
+
+def _kept(
+    found: list[int | None], known: SpectralResponse, stated: _Stated, what: str
+) -> tuple[list[int], list[int]]:
+    """Which bands of the scene have one in the table, and which."""
+    pairs = [(at, index) for at, index in enumerate(found) if index is not None]
+    if not pairs:
+        raise ResponseError(_unmatched(known, stated, what))
+    left = [at for at, index in enumerate(found) if index is None]
+    if left:
+        _warn(
+            f"bands of '{stated.source}' that {what} does not have are left out: "
+            + ", ".join(map(stated.told, left))
+        )
+    return [at for at, _ in pairs], [index for _, index in pairs]
+
+
+def _unmatched(known: SpectralResponse, stated: _Stated, what: str) -> str:
+    centres = zip(known.names, known.centres_nm, strict=True)
+    listed = ", ".join(f"{name} {centre:.0f} nm" for name, centre in centres)
+    ours = ", ".join(stated.told(at) for at in range(len(stated.names)))
+    count = (
+        f"'{stated.source}' has {len(stated.names)} bands and {what} has {len(known.names)}"
+        if what.startswith("sensor")
+        else f"{what} describes {len(known.names)} bands and '{stated.source}' has "
+        f"{len(stated.names)}"
     )
+    return (
+        f"{count}, {ours} cannot be matched with {listed}: name the bands by their descriptions, "
+        "correct the wavelengths that the scene states, or give --response with a table of this "
+        "scene's bands"
+    )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, PixelSSRWarning, stacklevel=6)
 
 
 def _plain(text: str) -> str:

@@ -27,6 +27,7 @@ from pixelssr_geo.errors import (
     ResponseError,
     SceneError,
     SettingsError,
+    WavelengthGridError,
     WeightsError,
 )
 from pixelssr_geo.estimator import LibraryPrior
@@ -45,6 +46,8 @@ from pixelssr_geo.nets import create_net
 from pixelssr_geo.points import PointSpectra
 from pixelssr_geo.settings import Settings
 from pixelssr_geo.spectra import ChannelGrid, SpectralResponse, get_sensor
+from pixelssr_geo.testing import make_cube
+from pixelssr_geo.testing import make_points as made_points
 from pixelssr_geo.tiling.plan import Window, plan_tiles
 from pixelssr_geo.training import correction, pixel
 from pixelssr_geo.training.correction import CorrectionPlan
@@ -291,6 +294,82 @@ class TestWhatIsAskedFor:
     def test_ridge_without_points_is_refused(self) -> None:
         with pytest.raises(SettingsError, match="learns from points alone"):
             fitted(0, method="ridge")
+
+
+WIDE = "400:2400:20"
+
+
+def swir_scene() -> xr.DataArray:
+    """A scene of all Sentinel-2 bands, in memory."""
+    response = get_sensor("Sentinel-2A")
+    cube = make_cube((30, 30), wavelengths=WIDE)
+    values = np.einsum("bc,cyx->byx", response.matrix(ChannelGrid.from_spec(WIDE)), cube.values)
+    scene = xr.DataArray(
+        values.astype("f4"),
+        dims=("band", "y", "x"),
+        coords={"band": list(response.names), "y": cube["y"], "x": cube["x"]},
+        attrs={"sensor": "Sentinel-2A"},
+    )
+    located: xr.DataArray = scene.rio.write_crs(cube.rio.crs)
+    return located
+
+
+def swir_points(missing: tuple[float, float] = (0, 0)) -> PointSpectra:
+    """Points over 400-2400 nm without the values in a range."""
+    points = made_points(15, (30, 30), wavelengths=WIDE)
+    low, high = missing
+    gone = (points.wavelengths_nm > low) & (points.wavelengths_nm < high)
+    return replace(points, reflectance=np.where(gone, np.nan, points.reflectance))
+
+
+def swir_fit(points: PointSpectra | None, wavelengths: str, **options: Any) -> FittedModel:
+    return fit(swir_scene(), points, Settings.of(wavelengths=wavelengths, **options))
+
+
+class TestChannelsThatLittleSupports:
+    def test_ridge_reaches_as_far_as_the_points_do(self) -> None:
+        model = swir_fit(swir_points(), WIDE, method="ridge")
+        assert model.bands == get_sensor("Sentinel-2A").names
+        expected = make_cube((30, 30), wavelengths=WIDE).values
+        assert np.abs(cube_of(model) - expected).mean() < 0.02
+
+    @pytest.mark.parametrize("method", ["product", "library", "dypro"])
+    def test_beyond_the_library_its_methods_name_the_one_that_can(self, method: str) -> None:
+        told = r"channels at 1020-2400 nm .* covers 400-1000 nm: give --method ridge"
+        with pytest.raises(WavelengthGridError, match=told):
+            swir_fit(swir_points(), WIDE, method=method)
+
+    def test_what_neither_points_nor_library_support_is_refused(self) -> None:
+        told = r"at 1360-1440 nm .* 400-1000 nm and points cover 400-1340, 1460-2400 nm: give"
+        with pytest.raises(WavelengthGridError, match=told):
+            swir_fit(swir_points((1345, 1455)), WIDE, method="ridge")
+        with pytest.raises(WavelengthGridError, match="points cover none of them"):
+            swir_fit(None, WIDE, method="library")
+
+    def test_a_list_without_the_gap_is_taken(self) -> None:
+        listed = [*range(400, 1341, 20), *range(1460, 2401, 20)]
+        asked = ",".join(map(str, listed))
+        model = swir_fit(swir_points((1345, 1455)), asked, method="ridge", fwhm=20)
+        assert model.channels.centres_nm.tolist() == listed
+        assert "B10" not in model.bands
+        assert np.isfinite(cube_of(model)).all()
+
+    def test_what_the_points_leave_to_the_library_is_noted(self) -> None:
+        few = swir_fit(swir_points((965, 9999)), "400:1000:20", method="estimator")
+        assert any("at 980-1000 nm: the spectra's nearest" in note for note in few.notes)
+        none = swir_fit(swir_points((805, 9999)), "400:1000:20", method="estimator")
+        assert any("all points are left out: --wavelengths 400-800" in note for note in none.notes)
+        with pytest.raises(WavelengthGridError, match="method 'ridge' needs points there"):
+            swir_fit(swir_points((805, 9999)), "400:1000:20", method="ridge")
+
+    def test_bands_beyond_the_channels_are_named(self) -> None:
+        model = swir_fit(swir_points(), "400:1000:20", method="estimator")
+        assert len(model.bands) == 10
+        assert any("B10 (1373 nm), B11 (1614 nm), B12" in note for note in model.notes)
+
+    def test_covered_channels_leave_no_note(self) -> None:
+        notes = fitted(10, method="ridge").notes
+        assert not any("no point covers" in note for note in notes)
 
 
 class TestMethods:

@@ -130,9 +130,74 @@ class TestSuspicious:
 
     def test_few_points_cannot_tell(self, planted):
         points, _ = planted
-        paired = pair_points(make_scene(), points.take(np.arange(4)))
+        paired = pair_points(make_scene(), points.take(np.arange(2)))
         assert np.isnan(paired.disagreement).all()
         assert paired.suspicious == ()
+
+
+class TestRejecting:
+    @pytest.fixture
+    def wrong(self):
+        """Twelve points, the first scaled by 100, the second with another's spectrum."""
+        points = make_points(12)
+        points.reflectance[0] *= 100
+        brightness = points.reflectance[1:].mean(1)
+        far = 1 + np.abs(brightness - brightness[0]).argmax()
+        points.reflectance[1] = points.reflectance[far]
+        return points
+
+    def test_points_that_disagree_are_dropped_with_their_score(self, wrong):
+        paired = pair_points(make_scene(), wrong, reject_outliers=True)
+        assert paired.ids == tuple(f"p{n}" for n in range(3, 13))
+        assert set(reasons(paired)) == {"p1", "p2"}
+        z = paired.matches.scores.z
+        assert reasons(paired)["p1"] == f"disagrees with the scene (z = {z[0]:.1f})"
+        assert paired.suspicious == ()
+        np.testing.assert_array_equal(paired.matches.labels, [-1, -1, *range(10)])
+
+    def test_by_default_nothing_is_rejected(self, wrong):
+        paired = pair_points(make_scene(), wrong)
+        assert len(paired.labels) == 12
+        assert paired.suspicious == ("p1", "p2")
+
+    def test_places_are_never_moved(self, wrong):
+        kept = pair_points(make_scene(), wrong, reject_outliers=True).labels
+        every = pair_points(make_scene(), wrong).labels
+        np.testing.assert_array_equal(kept.rows, every.rows[2:])
+        np.testing.assert_array_equal(kept.cols, every.cols[2:])
+
+    def test_of_several_in_a_pixel_those_that_agree_are_averaged(self, wrong):
+        beside = moved(wrong, x={0: wrong.x[2] + 1}, y={0: wrong.y[2] - 1})
+        paired = pair_points(make_scene(), beside, reject_outliers=True)
+        assert "p3" in paired.ids
+        alone = pair_points(make_scene(), wrong).labels.spectra[2]
+        np.testing.assert_allclose(paired.labels.spectra[paired.ids.index("p3")], alone)
+
+    def test_of_a_mixed_pixel_the_points_agree_together(self):
+        points = moved(make_points(12), x={}, y={})
+        extended = replace(
+            points,
+            ids=(*points.ids, "other"),
+            x=np.append(points.x, points.x[0]),
+            y=np.append(points.y, points.y[0]),
+            reflectance=np.vstack([points.reflectance, 0.4 * points.reflectance[0]]),
+        )
+        extended.reflectance[0] *= 1.6
+        paired = pair_points(make_scene(), extended, reject_outliers=True)
+        assert paired.ids[0] == "p1+other"
+        assert (paired.matches.scores.z[[0, 12]] > 4).all()
+        assert paired.disagreement[0] < 1
+
+    def test_too_few_points_lose_none(self, wrong):
+        paired = pair_points(make_scene(), wrong.take(np.arange(2)), reject_outliers=True)
+        assert len(paired.labels) == 2
+        assert paired.agreement is None
+
+    def test_bands_outside_the_channels_are_not_compared(self, wrong):
+        channels = ChannelGrid.from_spec("400:750:10")
+        paired = pair_points(make_scene(), wrong, channels=channels)
+        assert paired.matches.bands.tolist() == [0, 1, 2]
+        assert paired.matches.simulated.shape == (12, 3)
 
 
 class TestChannels:

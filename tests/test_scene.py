@@ -526,6 +526,167 @@ class TestRefused:
             open_scene(path, sensor="GF-6 PMS")
 
 
+CENTRES = {"b": 490, "g": 560, "r": 660, "n": 830}
+
+
+def write_table(path, bands, fwhm=60, **wide):
+    """A table of Gaussian responses in the order of the bands, and wider ones by name."""
+    known = {name: (CENTRES[name], fwhm) for name in bands} | wide
+    lines = ["wavelength_nm," + ",".join(known)]
+    for nm in range(400, 1001, 5):
+        row = [np.exp(-4 * np.log(2) * ((nm - c) / w) ** 2) for c, w in known.values()]
+        lines.append(",".join(f"{value:.6f}" for value in (nm, *row)))
+    path.write_text("\n".join(lines))
+    return path
+
+
+def write_stated(path, centres, widths=None, descriptions=None):
+    """A scene of as many bands, band k holding k, that states wavelengths in nm."""
+    count = len(centres)
+    write_tif(path, np.tile(np.arange(1.0, count + 1, dtype="f4")[:, None, None], (1, 8, 8)))
+    with edit(path) as dataset:
+        for index, centre in enumerate(centres, 1):
+            tags = {"CENTRAL_WAVELENGTH_UM": f"{centre / 1000}"}
+            if widths is not None:
+                tags["FWHM_UM"] = f"{widths[index - 1] / 1000}"
+            dataset.update_tags(index, ns="IMAGERY", **tags)
+        if descriptions:
+            dataset.descriptions = descriptions
+    return path
+
+
+class TestBandMatching:
+    def test_a_table_in_another_order_is_matched_by_wavelength_and_told(self, tmp_path):
+        table = write_table(tmp_path / "table.csv", "bgrn")
+        path = write_stated(tmp_path / "a.tif", (842, 665, 560, 490))
+        with pytest.warns(PixelSSRWarning, match=r"another order .*: 1 \(842 nm\) = n, 2 "):
+            scene = open_scene(path, response=table)
+        assert scene["response_band"].values.tolist() == list("nrgb")
+        assert scene["wavelength"].values == pytest.approx([830, 660, 560, 490], abs=1)
+        assert scene_response(scene).names == tuple("nrgb")
+        assert scene.values[:, 0, 0].tolist() == [1, 2, 3, 4]
+
+    def test_a_table_in_the_scenes_order_is_matched_in_silence(self, tmp_path):
+        table = write_table(tmp_path / "table.csv", "bgrn")
+        scene = open_scene(write_stated(tmp_path / "a.tif", (485, 555, 660, 830)), response=table)
+        assert scene_response(scene).names == tuple("bgrn")
+
+    def test_names_match_too(self, plain, tmp_path):
+        table = write_table(tmp_path / "table.csv", "nrgb")
+        with edit(plain) as dataset:
+            dataset.descriptions = ("B", "G", "R", "N")
+        with pytest.warns(PixelSSRWarning, match="another order"):
+            scene = open_scene(plain, response=table)
+        assert scene_response(scene).names == tuple("bgrn")
+
+    def test_names_that_contradict_the_wavelengths_do_not_count(self, tmp_path):
+        table = write_table(tmp_path / "table.csv", "bgrn")
+        path = write_stated(tmp_path / "a.tif", (830, 660, 560, 490), None, tuple("bgrn"))
+        with pytest.warns(PixelSSRWarning, match="another order"):
+            scene = open_scene(path, response=table)
+        assert scene_response(scene).names == tuple("nrgb")
+
+    def test_parts_of_a_scene_keep_their_responses(self, tmp_path):
+        table = write_table(tmp_path / "table.csv", "bgrn")
+        path = write_stated(tmp_path / "a.tif", (490, 560, 660, 830))
+        part = open_scene(path, response=table).isel(band=[3, 0])
+        assert scene_response(part).names == ("n", "b")
+
+    def test_bands_that_a_table_lacks_are_left_out_and_told(self, tmp_path):
+        table = write_table(tmp_path / "table.csv", "rgb")
+        path = write_stated(tmp_path / "a.tif", (490, 1610, 560, 660, 10_900))
+        with pytest.warns(PixelSSRWarning) as caught:
+            scene = open_scene(path, response=table)
+        told = [str(warning.message) for warning in caught]
+        assert "left out: 2 (1610 nm), 5 (10900 nm)" in told[0]
+        assert "another order" in told[1]
+        assert scene.values[:, 0, 0].tolist() == [1, 3, 4]
+        assert scene_response(scene).names == tuple("bgr")
+
+    @pytest.mark.parametrize("options", [{"response": True}, {"sensor": "GF-6 PMS"}])
+    def test_wavelengths_of_other_bands_are_refused(self, tmp_path, options):
+        if "response" in options:
+            options = {"response": write_table(tmp_path / "table.csv", "bgrn")}
+        path = write_stated(tmp_path / "a.tif", (1240, 1610, 2130, 2200))
+        with pytest.raises(ResponseError, match=r"1 \(1240 nm\), .* cannot be matched"):
+            open_scene(path, **options)
+
+    def test_a_band_is_not_taken_for_one_of_quite_another_width(self, tmp_path):
+        table = write_table(tmp_path / "table.csv", "bgr", fwhm=30, Wide=(575, 300))
+        narrow = write_stated(tmp_path / "a.tif", (490, 580, 660), (30, 30, 30))
+        with pytest.warns(PixelSSRWarning, match="another order|left out"):
+            scene = open_scene(
+                write_stated(tmp_path / "b.tif", (490, 580, 660), (30, 300, 30)), response=table
+            )
+        assert scene_response(scene).names == ("b", "Wide", "r")
+        assert scene_response(open_scene(narrow, response=table)).names == ("b", "g", "r")
+
+    def test_no_band_of_the_table_is_taken_twice(self, tmp_path):
+        table = write_table(tmp_path / "table.csv", "bgrn", fwhm=100)
+        path = write_stated(tmp_path / "a.tif", (490, 560, 660, 833, 850))
+        with pytest.warns(PixelSSRWarning, match=r"left out: 5 \(850 nm\)"):
+            scene = open_scene(path, response=table)
+        assert scene_response(scene).names == tuple("bgrn")
+
+    def test_a_panchromatic_band_is_used_where_the_table_has_it(self, tmp_path):
+        table = write_table(tmp_path / "table.csv", "bgrn", PAN=(650, 350))
+        path = write_stated(
+            tmp_path / "a.tif", (650, 490, 560, 660, 830), None, ("Pan", "b", "g", "r", "n")
+        )
+        with pytest.warns(PixelSSRWarning, match=r"Pan \(650 nm\) = PAN"):
+            scene = open_scene(path, response=table)
+        assert scene_response(scene).names == ("PAN", *"bgrn")
+
+    def test_a_panchromatic_band_is_no_other_and_left_out(self, tmp_path):
+        path = write_stated(
+            tmp_path / "a.tif", (655, 485, 560, 830), None, ("PAN", "B1", "B2", "B4")
+        )
+        with pytest.warns(PixelSSRWarning, match=r"sensor 'GF6-PMS' .* left out: PAN \(655 nm\)"):
+            scene = open_scene(path, sensor="GF6-PMS")
+        assert scene["band"].values.tolist() == ["Blue", "Green", "NIR"]
+
+    def test_a_table_with_a_panchromatic_band_more_goes_with_a_scene_without(self, plain, tmp_path):
+        table = write_table(tmp_path / "table.csv", "bgrn", PAN=(650, 350))
+        assert scene_response(open_scene(plain, response=table)).names == tuple("bgrn")
+
+    @pytest.mark.parametrize("by", ["name", "wavelength"])
+    def test_a_scene_of_all_sentinel_bands_goes_with_sensor_and_table(self, tmp_path, by):
+        known = get_sensor("Sentinel-2A")
+        path = write_stated(
+            tmp_path / "s2.tif",
+            known.centres_nm.round(),
+            known.fwhm_nm if by == "wavelength" else None,
+            known.names if by == "name" else None,
+        )
+        scene = open_scene(path, sensor="Sentinel-2A")
+        assert scene_response(scene).names == known.names
+        some = known.select(["B2", "B3", "B4", "B8", "B8A"])
+        table = tmp_path / "some.csv"
+        rows = zip(some.wavelengths_nm, *some.values, strict=True)
+        lines = [",".join(map(str, row)) for row in rows]
+        table.write_text("\n".join(["wavelength_nm," + ",".join(some.names), *lines]))
+        with pytest.warns(PixelSSRWarning, match=r"left out: (B)?1 \(443 nm\).*2202 nm"):
+            scene = open_scene(path, response=table)
+        assert scene_response(scene).names == some.names
+        assert scene.values[:, 0, 0].tolist() == [2, 3, 4, 8, 9]
+
+    def test_names_alone_leave_a_mask_band_out(self, tmp_path):
+        path = write_tif(tmp_path / "s2.tif", np.full((5, 8, 8), 0.1, "f4"))
+        with edit(path) as dataset:
+            dataset.descriptions = ("B02", "B03", "B04", "B08", "SCL")
+        with pytest.warns(PixelSSRWarning, match="left out: SCL"):
+            scene = open_scene(path, sensor="S2A")
+        assert scene["band"].values.tolist() == ["B2", "B3", "B4", "B8"]
+
+    def test_measured_tables_match_nominal_wavelengths(self, tmp_path, shared_data):
+        folder = shared_data / "srf" / "acolite_rsr"
+        for sensor, stem in (("GF-6 PMS", "GF6_PMS"), ("WorldView-2", "WorldView2")):
+            known = get_sensor(sensor)
+            path = write_stated(tmp_path / f"{stem}.tif", known.centres_nm, known.fwhm_nm)
+            scene = open_scene(path, response=folder / f"{stem}.txt")
+            assert scene.sizes["band"] == len(known.names)
+
+
 class TestResponseOfAScene:
     def test_the_sensors_bands_in_the_scenes_order(self):
         scene = make_scene().isel(band=[2, 0])

@@ -159,7 +159,7 @@ def write_quicklook(
     shown = _farthest_apart(marks, _SPECTRA)
     others = [mark for mark in marks if not any(mark is one for one in shown)]
     figure = _draw(cube, wavelengths, reference, shown, others, title)
-    _save(figure, Path(path))
+    save_figure(figure, path)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -260,7 +260,7 @@ def _draw(
     spectra_in = 2.9 if shown else 0.0
     figure = Figure((_WIDTH_IN, map_in + spectra_in + (0.35 if title else 0)), layout=layout)
     if title:
-        figure.suptitle(_short(title, 110), fontsize=13, fontweight="bold", **_names())
+        figure.suptitle(_short(title, 110), fontsize=13, fontweight="bold", **name_font())
     if not shown:
         upper: Figure | SubFigure = figure
     else:
@@ -385,7 +385,7 @@ def _finish_spectra(
     note = "" if compared is None else f"RMSE {_rmse(own, compared):.4f}"
     if not np.isfinite(own).any():
         note = "no data"
-    axes.set_title(title, fontsize=9, loc="left", **_names())
+    axes.set_title(title, fontsize=9, loc="left", **name_font())
     axes.text(0.04, 0.95, note, transform=axes.transAxes, va="top", fontsize=8, color="#444444")
     axes.set_xlabel("Wavelength (nm)", fontsize=9)
     axes.tick_params(labelsize=8)
@@ -401,7 +401,7 @@ def _top(lines: Iterable[Any]) -> float:
     return top if top > 0 else 1.0
 
 
-def _names() -> dict[str, Any]:
+def name_font() -> dict[str, Any]:
     """How texts from outside are set: as they stand, in fonts that also know Chinese, if any."""
     from matplotlib.font_manager import get_font_names
 
@@ -416,7 +416,15 @@ def _short(text: str, width: int) -> str:
     return textwrap.shorten(text, width, placeholder="…") if len(text) > width else text
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure as a PNG that appears under its name when it is complete.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    path = Path(path)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes; that is no reason to stop.
@@ -429,6 +437,6 @@ def _save(figure: Figure, path: Path) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise OutputError(
-            f"the quicklook cannot be written to {path} ({error.strerror}), expected a writable "
+            f"the picture cannot be written to {path} ({error.strerror}), expected a writable "
             "folder: create it or name another"
         ) from error

@@ -75,16 +75,16 @@ class ChannelGrid:
         Parameters
         ----------
         text
-            ``START:STOP:STEP`` in nm, both ends included, or the path of a text file with one
-            centre in nm a line and, optionally, its FWHM behind a comma or blanks (``#`` starts
-            a comment).
+            ``START:STOP:STEP`` in nm, both ends included; a list of centres, ``450,550,650``; or
+            the path of a text file with one centre in nm a line and, optionally, its FWHM behind a
+            comma or blanks (``#`` starts a comment).
         fwhm_nm
             Width of every channel; ``None`` takes the file's or else the local spacing.
 
         Raises
         ------
         WavelengthGridError
-            If the text is neither, the file cannot be read, or the numbers make no grid.
+            If the text is none of these, the file cannot be read, or the numbers make no grid.
 
         Examples
         --------
@@ -95,12 +95,14 @@ class ChannelGrid:
         if len(parts) == 3 and (numbers := _numbers(parts)) is not None:
             centres = _regular(text, *numbers)
             own_width = None if len(centres) > 1 else np.array([numbers[2]])
-        elif Path(text).is_file():
+        elif _is_file(text):
             centres, own_width = _read_grid(Path(text))
+        elif (listed := _numbers(text.split(","))) is not None:
+            centres, own_width = np.array(listed), None
         else:
             raise WavelengthGridError(
-                f"wavelengths {text!r} are neither START:STOP:STEP nor a file: "
-                "give e.g. 400:1000:10, or the path of a list of centres in nm"
+                f"wavelengths {text!r} are neither START:STOP:STEP nor a file nor a list: give "
+                "e.g. 400:1000:10 or 450,550,650, or the path of a list of centres in nm"
             )
         if fwhm_nm is not None:
             own_width = np.full(len(centres), fwhm_nm, dtype=np.float64)
@@ -143,6 +145,13 @@ class ChannelGrid:
 
     def __len__(self) -> int:
         return len(self.centres_nm)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # a long list is no name that a file can have
+        return False
 
 
 def _numbers(words: list[str]) -> list[float] | None:

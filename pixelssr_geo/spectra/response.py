@@ -10,7 +10,12 @@ import numpy as np
 
 from pixelssr_geo.errors import ResponseError
 from pixelssr_geo.spectra.quadrature import BandIntegral, integrate_bands
-from pixelssr_geo.spectra.response_files import read_blocks, read_table
+from pixelssr_geo.spectra.response_files import (
+    read_bands,
+    read_by_band,
+    read_table,
+    states_bands,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +30,10 @@ _LEAST_COVERED = 1e-6
 """A band with less of its response inside a grid is not seen by it."""
 _NEGATIVE_NOISE = 0.05
 """Measured tables dip below zero by noise; a deeper dip (of the peak) is a mistake."""
+_LEAST_GAP_NM = 50.0
+"""Channels that are further apart may have a gap between them ..."""
+_GAP_STEPS = 3.0
+"""... and have one if they are this many times as far apart as the grid's usual neighbours."""
 _LEAST_RESOLVED = 1.5
 """Standard deviation, in channel widths, from which channels resolve a band (a box: 5 wide)."""
 _SAMPLING_TOLERANCE = 0.25
@@ -135,30 +144,41 @@ class SpectralResponse:
 
     @classmethod
     def from_file(cls, path: str | Path, *, keep_panchromatic: bool = False) -> SpectralResponse:
-        """Responses of a CSV table or of a text file with one block per band.
+        """Responses of a file in any layout that is known.
 
-        In the second layout a comment (``;`` or ``#``) with the word *band* names each block,
-        as in ``;; BAND MS1`` or ``# GF1 Band 2 Green``, and its lines hold wavelength (nm or
-        micrometres) and response. Numbered bands get ``B`` in front.
+        - A CSV table, see :meth:`from_csv`.
+        - A text file with one block per band: a comment (``;`` or ``#``) with the word *band* names
+          each, as in ``;; BAND MS1`` or ``# GF1 Band 2 Green``, and its lines hold wavelength and
+          response. Numbered bands get ``B`` in front.
+        - GeoJSON, or a GeoPackage, of one feature per band, whose field ``response`` or
+          ``profiles`` holds JSON text with ``x`` (wavelengths), ``y`` and maybe ``xUnit``. Of names
+          such as ``B1 - Coastal aerosol (432-453 nm)`` the beginning is taken.
+        - A table of band centres and widths with the header ``wavelength,fwhm``, read as Gaussians.
+
+        Wavelengths in micrometres (as stated, or all under 100) are converted.
 
         Parameters
         ----------
         path
             The file; its layout is recognised.
         keep_panchromatic
-            Keep blocks named ``PAN``; a multispectral scene has no such band.
+            Keep bands named ``PAN``, which a multispectral scene lacks. Columns of a table are kept
+            in any case: somebody chose them.
 
         Raises
         ------
         ResponseError
-            As in :meth:`from_csv`.
+            If the file cannot be read, is in none of these layouts (NumPy archives, MATLAB files
+            and pickles are named as such), or holds something that is no number.
         """
-        blocks = read_blocks(Path(path))
-        if blocks is None:
+        path = Path(path)
+        found = read_by_band(path)
+        if found is None and states_bands(path):
+            return cls.from_bands(*read_bands(path), source=path.name)
+        if found is None:
             return cls.from_csv(path)
-        names, wavelengths, values = blocks
-        response = cls(names, wavelengths, values, Path(path).name)
-        spectral = [name for name in names if name.upper() not in {"PAN", "P"}]
+        response = cls(*found, path.name)
+        spectral = [name for name in response.names if not is_panchromatic(name)]
         return response if keep_panchromatic or not spectral else response.select(spectral)
 
     @classmethod
@@ -194,13 +214,24 @@ class SpectralResponse:
         return SpectralResponse(names, self.wavelengths_nm, self.values[index], self.source)
 
     def coverage(self, grid: ChannelGrid) -> NDArray[np.float64]:
-        """Share of each band's response inside the grid's range, 0 to 1, ``(band,)``."""
-        return self._integrate(grid.centres_nm, grid.range_nm).covered
+        """Share of each band's response inside the grid's range, 0 to 1, ``(band,)``.
+
+        Nothing is known inside a gap, as where channels of water vapour are left out: neighbours
+        more than 50 nm apart, and more than three times as far as is usual in the grid.
+        """
+        steps = np.diff(grid.centres_nm)
+        gaps = (
+            (steps > _LEAST_GAP_NM) & (steps > _GAP_STEPS * np.median(steps))
+            if steps.size
+            else None
+        )
+        return self._integrate(grid.centres_nm, grid.range_nm, gaps).covered
 
     def matrix(self, grid: ChannelGrid) -> NDArray[np.float64]:
         """How each band sees a cube on the grid: S, ``(band, channel)``.
 
-        Rows are not negative and sum to 1; a band outside the grid's range gets zeros.
+        Rows are not negative and sum to 1; a band outside the grid's range, or inside a gap of it,
+        gets zeros.
 
         Two forms are right in the limit of many channels, and each band takes one:
 
@@ -221,7 +252,7 @@ class SpectralResponse:
         """
         integral = self._integrate(grid.centres_nm, grid.range_nm)
         rows = _row_stochastic(integral.weights)
-        rows[integral.covered < _LEAST_COVERED] = 0
+        rows[self.coverage(grid) < _LEAST_COVERED] = 0
         sampled = _row_stochastic(
             np.stack(
                 [
@@ -230,14 +261,17 @@ class SpectralResponse:
                 ]
             )
         )
-        faithful = _sampling_is_faithful(sampled, rows, integral, grid)
+        faithful = _sampling_is_faithful(sampled, rows, integral, grid) & rows.any(axis=1)
         rows[faithful] = sampled[faithful]
         return rows
 
     def _integrate(
-        self, samples_nm: NDArray[np.float64], range_nm: tuple[float, float]
+        self,
+        samples_nm: NDArray[np.float64],
+        range_nm: tuple[float, float],
+        gaps: NDArray[np.bool_] | None = None,
     ) -> BandIntegral:
-        return integrate_bands(self.wavelengths_nm, self.values, samples_nm, range_nm)
+        return integrate_bands(self.wavelengths_nm, self.values, samples_nm, range_nm, gaps)
 
     def _index_of(self, band: int | str | np.int64) -> int:
         if not isinstance(band, str):
@@ -254,6 +288,11 @@ class SpectralResponse:
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+def is_panchromatic(name: str) -> bool:
+    """Return whether a band of that name sees all colours at once."""
+    return name.strip().lower() in ("pan", "panchromatic", "p")
 
 
 def _check_response(

@@ -1,15 +1,19 @@
-"""Reading response functions from small text files."""
+"""Reading response functions from small files: text tables, GeoJSON, GeoPackage."""
 
 from __future__ import annotations
 
+import json
 import re
-from typing import TYPE_CHECKING
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pixelssr_geo.errors import ResponseError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -17,8 +21,63 @@ if TYPE_CHECKING:
     Table = tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]
 
 _BLOCK_TITLE = re.compile(r"^[#;].*?\bband\s+(\w+)[ \t]*(\S.*?)?\s*$", re.IGNORECASE)
+_LIMITS = re.compile(r"\s*\(\d[^)]*\)\s*$")
+_NUMBERED = re.compile(r"(B\d+A?)\s*[-\u2013]\s")
 _MICROMETRES_END = 100.0
 """Wavelengths that are all below are micrometres."""
+_LAYOUTS = (
+    "a CSV table, a text file with a block per band, GeoJSON or a GeoPackage of response profiles"
+)
+_REFUSED = {
+    b"\x93NUMPY": "a NumPy array",
+    b"PK\x03\x04": "a NumPy or other archive",
+    b"MATLAB": "a MATLAB file",
+    b"\x89HDF": "an HDF5 file",
+    b"\x80": "a Python pickle, which can run code when opened,",
+}
+"""First bytes of files that are told by name when they are refused."""
+_PROFILE_FIELDS = ("response", "profiles")
+_FEATURES = "select table_name from gpkg_contents where data_type in ('features', 'attributes')"
+_SQLITE = b"SQLite format 3\0"
+
+
+def read_by_band(path: Path) -> Table | None:
+    """Band names, wavelengths and values as :func:`read_table`, of a file that goes band by band.
+
+    None if it is a table of columns.
+
+    Raises
+    ------
+    ResponseError
+        If the file cannot be read or is of a kind that is not opened.
+    """
+    start = _first_bytes(path)
+    if start.startswith(_SQLITE):
+        return _merged(_profiles(path, _package_rows(path)))
+    for mark, what in _REFUSED.items():
+        if start.startswith(mark):
+            raise ResponseError(
+                f"response file {path} is {what} and not opened, expected {_LAYOUTS}: export the "
+                "responses as a CSV with the header wavelength_nm,<band>,..."
+            )
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        return _merged(_profiles(path, _json_rows(path)))
+    return read_blocks(path)
+
+
+def read_bands(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centres and widths in nm, ``(band,)`` each, of a table with the header ``wavelength,fwhm``.
+
+    Raises
+    ------
+    ResponseError
+        If the file cannot be read or is not such a table.
+    """
+    _, centres, widths = _columns(path)
+    fwhm = widths[:, 0]
+    # Centres in micrometres may stand beside widths in nanometres.
+    micrometres = centres.max() < _MICROMETRES_END and fwhm.max() < 1
+    return _in_nanometres(centres), fwhm * 1000 if micrometres else fwhm
 
 
 def read_table(path: Path) -> Table:
@@ -29,6 +88,43 @@ def read_table(path: Path) -> Table:
     ResponseError
         If the file cannot be read or is not such a table.
     """
+    names, wavelengths, values = _columns(path)
+    order = np.argsort(wavelengths, kind="stable")
+    return names, _in_nanometres(wavelengths[order]), np.ascontiguousarray(values[order].T)
+
+
+def read_blocks(path: Path) -> Table | None:
+    """Band names, wavelengths and values as :func:`read_table`, of a text file with a block per band.
+
+    None if no block has a title. The blocks' wavelengths are merged; between its own wavelengths a band is linear, beyond
+    them zero.
+
+    Raises
+    ------
+    ResponseError
+        If the file cannot be read, or a line of a block is not wavelength and response.
+    """
+    lines = _read_lines(path)
+    if not _starts_with_numbers(lines):
+        return None
+    blocks: dict[str, list[list[float]]] = {}
+    title = None
+    for number, line in enumerate(lines, start=1):
+        if found := _BLOCK_TITLE.match(line):
+            title = _band_name(found[1], found[2])
+        elif title is not None and line.strip() and line[0] not in "#;":
+            words = line.replace(",", " ").split()
+            row = _numbers_of(words, [0, 1], f"line {number} of response file {path}")
+            blocks.setdefault(title, []).append(row)
+    if not blocks:
+        return None
+    longest = max(row[0] for rows in blocks.values() for row in rows)
+    scale = 1000.0 if longest < _MICROMETRES_END else 1.0
+    return _merged({name: np.array(rows) * [scale, 1.0] for name, rows in blocks.items()})
+
+
+def _columns(path: Path) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]:
+    """Titles of the columns but the first, the first, and the others ``(row, column)``."""
     lines = [
         (number, line)
         for number, line in enumerate(_read_lines(path), start=1)
@@ -64,44 +160,121 @@ def read_table(path: Path) -> Table:
             "fill it"
         )
     table = np.array(rows)
-    table = table[np.argsort(table[:, 0], kind="stable")]
-    names = tuple(titles[at] for at in columns)
-    return names, _in_nanometres(table[:, 0]), np.ascontiguousarray(table[:, 1:].T)
+    return tuple(titles[at] for at in columns), table[:, 0], table[:, 1:]
 
 
-def read_blocks(path: Path) -> Table | None:
-    """Band names, wavelengths and values as :func:`read_table`, of a text file with a block per band.
+def states_bands(path: Path) -> bool:
+    """Whether the file is a table of centres and widths, by its titles."""
+    lines = (line.strip() for line in _read_lines(path))
+    first = next((line for line in lines if line and not line.startswith("#")), "")
+    words = [word.strip(' "').lower() for word in re.split(r"[,;\t]", first)]
+    centre = re.match(r"(wavelength|cent(er|re))", words[0])
+    return len(words) == 2 and bool(centre) and words[1].startswith(("fwhm", "width", "bandwidth"))
 
-    None if no block has a title. The blocks' wavelengths are merged; between its own wavelengths a band is linear, beyond
-    them zero.
 
-    Raises
-    ------
-    ResponseError
-        If the file cannot be read, or a line of a block is not wavelength and response.
-    """
-    lines = _read_lines(path)
-    if not _starts_with_numbers(lines):
-        return None
-    blocks: dict[str, list[list[float]]] = {}
-    title = None
-    for number, line in enumerate(lines, start=1):
-        if found := _BLOCK_TITLE.match(line):
-            title = _band_name(found[1], found[2])
-        elif title is not None and line.strip() and line[0] not in "#;":
-            words = line.replace(",", " ").split()
-            row = _numbers_of(words, [0, 1], f"line {number} of response file {path}")
-            blocks.setdefault(title, []).append(row)
-    if not blocks:
-        return None
-    longest = max(row[0] for rows in blocks.values() for row in rows)
-    scale = 1000.0 if longest < _MICROMETRES_END else 1.0
-    bands = {name: _closed(np.array(rows) * [scale, 1.0]) for name, rows in blocks.items()}
+def _merged(blocks: dict[str, NDArray[np.float64]]) -> Table:
+    """Bands on one list of wavelengths, from a block of wavelength and response for each."""
+    bands = {name: _closed(block) for name, block in blocks.items()}
     merged = np.unique(np.concatenate([band[:, 0] for band in bands.values()]))
     values = np.stack(
         [np.interp(merged, band[:, 0], band[:, 1], left=0, right=0) for band in bands.values()]
     )
     return tuple(bands), merged, values
+
+
+def _profiles(path: Path, rows: Iterator[tuple[str, Any]]) -> dict[str, NDArray[np.float64]]:
+    """Blocks of wavelength (nm) and response from profiles ``{"x": ..., "y": ..., "xUnit": ...}``."""
+    found = [
+        (name, _profile(value, f"band '{name}' of response file {path}")) for name, value in rows
+    ]
+    if not found:
+        raise ResponseError(
+            f"response file {path} has no feature with a profile in a field "
+            f"{' or '.join(_PROFILE_FIELDS)}, expected one per band: export it again, or as a CSV"
+        )
+    short = [_short_name(name) for name, _ in found]
+    names = short if len(set(short)) == len(short) else [name for name, _ in found]
+    if len(set(names)) < len(names):
+        raise ResponseError(
+            f"response file {path} names a band twice ({', '.join(names)}), expected each once: "
+            "rename one"
+        )
+    return {name: block for name, (_, block) in zip(names, found, strict=True)}
+
+
+def _profile(value: Any, where: str) -> NDArray[np.float64]:
+    try:
+        if isinstance(value, bytes) and value[:1] != b"{":
+            raise ValueError("it is binary and no JSON text")
+        known = json.loads(value) if isinstance(value, (str, bytes)) else value
+        block = np.array([known["x"], known["y"]], dtype=np.float64).T
+        unit = str(known.get("xUnit") or "").lower()
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ResponseError(
+            f"{where} is no profile ({error}), expected JSON with lists x (wavelengths) and y "
+            "(responses) of one length: export it again, or as a CSV"
+        ) from error
+    if not len(block) or not np.isfinite(block).all():
+        raise ResponseError(
+            f"{where} has no values or some that are not finite, expected numbers: write 0 for no "
+            "response"
+        )
+    stated = unit.startswith(("micro", "um", "µm", "μm"))
+    if stated or (not unit.startswith("n") and block[:, 0].max() < _MICROMETRES_END):
+        block[:, 0] *= 1000
+    return block
+
+
+def _short_name(name: str) -> str:
+    """``B1 - Coastal aerosol (432-453 Nanometers)`` is ``B1``, ``Blue (450-520 nm)`` is ``Blue``."""
+    plain = _LIMITS.sub("", name).strip()
+    numbered = _NUMBERED.match(plain)
+    return numbered[1] if numbered else plain or name
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        features = json.loads("\n".join(_read_lines(path)))["features"]
+        rows = [feature["properties"] for feature in features]
+    except (TypeError, ValueError, KeyError) as error:
+        raise ResponseError(
+            f"response file {path} is no GeoJSON of features ({error}), expected one feature per "
+            "band with name and response: export it again, or as a CSV"
+        ) from error
+    return _named_profiles(rows)
+
+
+def _package_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """Profiles of the first layer of a GeoPackage that has some, read as the SQLite that it is."""
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as base:
+            base.row_factory = sqlite3.Row
+            for (layer,) in base.execute(_FEATURES).fetchall():
+                quoted = str(layer).replace('"', '""')
+                rows = [dict(row) for row in base.execute(f'select * from "{quoted}"')]
+                if found := list(_named_profiles(rows)):
+                    return iter(found)
+    except sqlite3.Error as error:
+        raise ResponseError(
+            f"response file {path} cannot be read as a GeoPackage ({error}), expected {_LAYOUTS}: "
+            "copy it again"
+        ) from error
+    return iter(())
+
+
+def _named_profiles(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Any]]:
+    for number, row in enumerate(rows, start=1):
+        value = next((row[name] for name in _PROFILE_FIELDS if row.get(name) is not None), None)
+        if value is not None:
+            yield str(row.get("name") or f"B{number}"), value
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(64)
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _starts_with_numbers(lines: list[str]) -> bool:
@@ -138,10 +311,14 @@ def _read_lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ResponseError(
-            f"response file {path} cannot be read ({error}), expected a text file: "
-            "give a CSV with the header wavelength_nm,<band>,..."
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ResponseError:
+    return ResponseError(
+        f"response file {path} cannot be read ({error}), expected {_LAYOUTS}: give a CSV with the "
+        "header wavelength_nm,<band>,..."
+    )
 
 
 def _is_number(word: str) -> bool:

@@ -69,6 +69,28 @@ class TestReconstruct:
         assert set(told["seconds"]) == {"fit", "reconstruct", "write", "total"}
         assert told["msi_residual_rmse"] < 1e-5
 
+    def test_counts_are_calibrated_and_wrong_points_rejected(self, run, inputs, tmp_path):
+        import rasterio
+
+        with rasterio.open(inputs.scene, "r+") as dataset:
+            dataset.write(4000 * dataset.read() + 150)
+        asked = ("--points", inputs.points, *RIDGE)
+        output = tmp_path / "new.tif"
+        cured = ("--calibrate", "gain-offset", "--reject-outliers", "--scale", "1", "-o", output)
+        told = one_object(run("reconstruct", inputs.scene, *asked, *cured, "--json").out)
+        assert told["calibration"]["Green"]["gain"] == pytest.approx(4000, rel=0.01)
+        assert told["calibration"]["Green"]["offset"] == pytest.approx(150, abs=5)
+        error = open_cube(output).values - open_cube(inputs.cube).values
+        assert np.sqrt(np.mean(error**2)) < 0.005
+        ended = run("reconstruct", inputs.scene, *asked, *cured, "--overwrite")
+        assert "calibrated  Blue: scene = " in ended.out
+
+    def test_calibration_without_points_is_one_line(self, run, inputs):
+        ended = run("reconstruct", inputs.scene, "--sensor", "GF6-PMS", "--calibrate", "gain", "-q")
+        assert ended.code == 1
+        assert ended.err.count("\n") == 1
+        assert "give more --points" in ended.err
+
     def test_an_envi_file_is_written_where_its_ending_asks_for_it(self, run, inputs, tmp_path):
         output = tmp_path / "new.bsq"
         asked = ("--points", inputs.points, *RIDGE, "-o")
@@ -268,7 +290,18 @@ class TestOthers:
 
     def test_info_lists_bands_when_asked(self, run):
         assert "Blue" not in run("info").out
-        assert "Blue" in run("info", "--sensors").out
+        listed = run("info", "--sensors").out
+        assert "Blue         centre  485.0 nm, FWHM  70.0 nm" in listed
+        assert "CRESDA band table of GF-6" in listed
+        assert "Gaofen-6 PMS" in listed
+
+    def test_info_tells_names_and_sources_of_sensors(self, run):
+        told = one_object(run("info", "--json").out)
+        assert (
+            told["sensors"].keys() == told["sensor_names"].keys() == told["sensor_sources"].keys()
+        )
+        assert "S2A" in told["sensor_names"]["Sentinel-2A"]
+        assert told["sensor_sources"]["Sentinel-2A"].startswith("ESA Sentinel-2")
 
     def test_nets_tells_parameters_and_cost(self, run):
         rows = one_object(run("nets", "--tile", "8", "--json").out)

@@ -25,6 +25,27 @@ def test_a_stop_between_two_steps_is_not_passed():
     assert ChannelGrid.from_spec("400:415:10").centres_nm.tolist() == [400, 410]
 
 
+@pytest.mark.parametrize("text", ["450,550,660.5", "450, 550, 660.5"])
+def test_a_list_gives_its_centres_and_their_spacing(text):
+    grid = ChannelGrid.from_spec(text)
+    assert grid.centres_nm.tolist() == [450, 550, 660.5]
+    assert grid.fwhm_nm.tolist() == [100, 105.25, 110.5]
+    assert ChannelGrid.from_spec(text, fwhm_nm=8).fwhm_nm.tolist() == [8] * 3
+
+
+def test_a_long_list_is_read_and_a_long_text_refused():
+    listed = ",".join(str(400 + n) for n in range(600))
+    assert len(ChannelGrid.from_spec(listed)) == 600
+    with pytest.raises(WavelengthGridError, match="neither"):
+        ChannelGrid.from_spec(listed + ",red")
+
+
+def test_a_single_wavelength_needs_its_width():
+    assert ChannelGrid.from_spec("550", fwhm_nm=10).centres_nm.tolist() == [550]
+    with pytest.raises(WavelengthGridError, match="give a FWHM"):
+        ChannelGrid.from_spec("550")
+
+
 def test_a_single_channel_is_as_wide_as_the_step():
     assert ChannelGrid.from_spec("500:500:7").fwhm_nm.tolist() == [7]
 
@@ -83,6 +104,10 @@ def test_a_binary_file_is_refused(tmp_path):
     "text",
     [
         "400:1000",
+        "450,550,",
+        "450,red",
+        "550,450",
+        "0.45,0.55",
         "a:b:c",
         "nowhere.txt",
         "",
@@ -146,3 +171,10 @@ def test_the_arrays_handed_in_are_copied():
 def test_a_grid_survives_pickling():
     grid = pickle.loads(pickle.dumps(ChannelGrid.from_spec("400:1000:10")))
     assert len(grid) == 61
+
+
+@pytest.mark.parametrize("name", ["enmapbox_desis.csv", "enmapbox_emit.csv"])
+def test_real_lists_of_channels_are_read(shared_data, name):
+    grid = ChannelGrid.from_spec(str(shared_data / "srf" / name))
+    assert len(grid) > 200
+    assert np.median(grid.fwhm_nm) < 9

@@ -247,3 +247,30 @@ def test_bands_of_gaussians_cut_alike_agree_with_the_spectral_library(shared_dat
     expected = np.array([theirs(spectrum) for spectrum in spectra])
     result = resample_to_bands(spectra, wavelengths, response)
     np.testing.assert_allclose(result, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["enmapbox_desis.csv", "enmapbox_emit.csv"])
+def test_channels_of_real_sensors_agree_with_the_spectral_library(shared_data, name):
+    """Of the same spectra, at the sensors' own centres and widths."""
+    spectra, wavelengths = splib07(shared_data)
+    grid = ChannelGrid.from_spec(str(shared_data / "srf" / name)).within(410, 990)
+    theirs = spectral.BandResampler(
+        wavelengths, grid.centres_nm, np.ones(wavelengths.size), grid.fwhm_nm
+    )
+    expected = np.array([theirs(spectrum) for spectrum in spectra])
+    error = np.abs(resample_to_channels(spectra, wavelengths, grid) - expected)
+    assert np.quantile(error, 0.99) < 1e-3
+    assert error.mean() < 2e-4
+
+
+@given(sources(), st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_gaps_leave_a_constant_spectrum_constant_where_it_is_known(wavelengths, level, seed):
+    spectrum = np.full(wavelengths.size, level)
+    spectrum[np.random.default_rng(seed).random(wavelengths.size) < 0.2] = np.nan
+    response = get_sensor("GF-6 PMS")
+    for found in (
+        resample_to_channels(spectrum, wavelengths, GRID),
+        resample_to_bands(spectrum, wavelengths, response),
+        response.matrix(GRID) @ np.full(len(GRID), level),
+    ):
+        np.testing.assert_allclose(found[np.isfinite(found)], level, atol=1e-12)

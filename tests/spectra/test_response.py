@@ -173,6 +173,20 @@ class TestMatrix:
         assert grid.range_nm == (400, end)
         assert response.coverage(grid)[0] == pytest.approx(share, abs=0.001)
 
+    def test_a_band_inside_a_gap_of_the_grid_is_not_seen(self):
+        response = get_sensor("Sentinel-2A:B9,B10,B11")
+        centres = np.concatenate([np.arange(400, 1341, 10.0), np.arange(1460, 2401, 10.0)])
+        grid = ChannelGrid(centres, np.full(len(centres), 10.0))
+        np.testing.assert_allclose(response.coverage(grid), [1, 0, 1], atol=1e-9)
+        np.testing.assert_allclose(response.matrix(grid).sum(axis=1), [1, 0, 1])
+
+    @pytest.mark.parametrize("step", [10, 40, 100])
+    def test_coarse_or_slightly_uneven_channels_have_no_gap(self, step):
+        response = get_sensor("GF-6 PMS")
+        centres = np.delete(np.arange(400, 1001, step, dtype=float), 3)
+        grid = ChannelGrid(centres, np.full(len(centres), 5.0))
+        assert response.coverage(grid).min() > 1 - 1e-9
+
     def test_a_single_channel_inside_a_band_takes_it_all(self):
         grid = ChannelGrid(np.array([660.0]), np.array([10.0]))
         assert get_sensor("GF-6 PMS").matrix(grid)[:, 0].tolist() == [0, 0, 1, 0]
