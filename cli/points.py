@@ -22,7 +22,7 @@ MARKS = {"fault": "x", "warning": "!", "note": "-", None: " "}
 
 @click.group()
 def points() -> None:
-    """Look at field points."""
+    """Import field points, and look at what is wrong with them."""
 
 
 points.add_command(import_points)

@@ -700,7 +700,7 @@ def _with_correction(
         save_correction,
         train_correction,
     )
-    from pixelssr_geo.training.loop import side_by_side
+    from pixelssr_geo.training.loop import side_by_side, work_alone
 
     labels, settings = context.labels, context.settings
     assert labels is not None
@@ -741,7 +741,10 @@ def _with_correction(
             fold_net, fold_estimator, withheld, context.reader, device=context.device
         )
 
-    with side_by_side(context.device) as workers, ThreadPoolExecutor(workers) as pool:
+    with (
+        side_by_side(context.device) as workers,
+        ThreadPoolExecutor(workers, initializer=None if workers == 1 else work_alone) as pool,
+    ):
         try:
             list(pool.map(train_fold, range(folds.count)))
         except BaseException:

@@ -711,11 +711,11 @@ def _tile_pool(model: FittedModel, asked: int | None) -> Iterator[Executor | Non
     if model.network is None or model.device is None or model.device.type != "cpu":
         yield None
         return
-    from pixelssr_geo.training.loop import side_by_side
+    from pixelssr_geo.training.loop import side_by_side, work_alone
 
     with (
         side_by_side(model.device) as cores,
-        ThreadPoolExecutor(asked or cores, thread_name_prefix="pixelssr-tile") as pool,
+        ThreadPoolExecutor(asked or cores, "pixelssr-tile", initializer=work_alone) as pool,
     ):
         yield pool
 

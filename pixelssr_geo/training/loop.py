@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,33 +31,18 @@ def side_by_side(device: torch.device) -> Iterator[int]:
     if device.type != "cpu":
         yield 1
         return
-    with _ONE_THREAD:
+    # Torch keeps this number for each thread by itself.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
         yield core_count()
+    finally:
+        torch.set_num_threads(before)
 
 
-class _OneThread:
-    """Keeps torch to one thread an operation while anybody is inside."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before = 1
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._before = torch.get_num_threads()
-            self._inside += 1
-            torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                torch.set_num_threads(self._before)
-
-
-_ONE_THREAD = _OneThread()
+def work_alone() -> None:
+    """Keep the operations of the calling thread to it: for each of those that work side by side."""
+    torch.set_num_threads(1)
 
 
 @dataclass(frozen=True, slots=True)

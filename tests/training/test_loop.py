@@ -1,5 +1,6 @@
 """The training loop: what it keeps, when it stops, how far a step goes."""
 
+import threading
 from itertools import pairwise
 
 import pytest
@@ -208,17 +209,34 @@ def test_the_same_start_gives_the_same_weights() -> None:
     torch.testing.assert_close(trained(), trained(), rtol=0, atol=0)
 
 
-def test_threads_are_as_before_when_the_last_of_several_leaves() -> None:
+def test_each_thread_has_as_many_threads_as_before_when_it_leaves() -> None:
+    """Whoever leaves last; torch keeps the number for each thread."""
+    cpu = torch.device("cpu")
+    inside, over = threading.Event(), threading.Event()
+    found: list[int] = []
+
+    def other() -> None:
+        torch.set_num_threads(2)
+        with side_by_side(cpu):
+            found.append(torch.get_num_threads())
+            inside.set()
+            over.wait(60)
+        found.append(torch.get_num_threads())
+
     before = torch.get_num_threads()
     torch.set_num_threads(2)
+    thread = threading.Thread(target=other)
     try:
-        first, second = side_by_side(torch.device("cpu")), side_by_side(torch.device("cpu"))
-        first.__enter__()
-        second.__enter__()
-        assert torch.get_num_threads() == 1
-        first.__exit__(None, None, None)
-        assert torch.get_num_threads() == 1
-        second.__exit__(None, None, None)
+        with side_by_side(cpu):
+            thread.start()
+            inside.wait(60)
+            with side_by_side(cpu):
+                assert torch.get_num_threads() == 1
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+        over.set()
+        thread.join(60)
+        assert found == [1, 2]
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
