@@ -124,7 +124,7 @@ def _about(imported: FieldImport, output: str) -> dict[str, Any]:
 
 
 def _lines(imported: FieldImport, output: str) -> Iterator[str]:
-    from pixelssr_geo.points.units import name_some
+    from pixelssr_geo.points.doubts import name_some
 
     points = imported.points
     low, high = points.wavelengths_nm[[0, -1]]

@@ -27,6 +27,7 @@ from pixelssr_geo.grid import PixelGrid
 from pixelssr_geo.place import file_system, place, place_suffix, shown
 from pixelssr_geo.spectra import ChannelGrid, SpectralResponse, get_sensor, list_sensors
 from pixelssr_geo.spectra.response import is_panchromatic
+from pixelssr_geo.spectra.units import MICROMETRES_END, nm_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -398,9 +399,10 @@ def _number(text: str | None) -> float | None:
 
 
 def _to_nm(value: float, unit: str) -> float:
-    if unit.lower().startswith(("micro", "um", "µm", "μm")) or (not unit and value < 100):
-        return value * 1000
-    return value
+    factor = nm_in(unit)
+    if factor is None:
+        factor = 1000.0 if not unit and value < MICROMETRES_END else 1.0
+    return value * factor
 
 
 def _spectral_tags(
@@ -450,7 +452,7 @@ def _envi_list(text: str | None) -> list[float]:
 
 def _described_wavelength(description: str | None) -> float | None:
     found = re.search(
-        r"(\d+(?:\.\d+)?)\s*(nm|nanomet|um|µm|μm|micromet)", description or "", re.IGNORECASE
+        r"(\d+(?:\.\d+)?)\s*(nm|nanomet\w*|um|µm|μm|micromet\w*)", description or "", re.IGNORECASE
     )
     return _to_nm(float(found[1]), found[2]) if found else None
 

@@ -15,11 +15,11 @@ from pixelssr_geo.field_import.files import SpectraRead, read_all
 from pixelssr_geo.field_import.left_out import LeftOut
 from pixelssr_geo.field_import.targets import Target, Targets, find_targets
 from pixelssr_geo.points import PointSpectra
+from pixelssr_geo.points.doubts import name_some, unit_doubts
 from pixelssr_geo.points.layouts import on_one_grid
-from pixelssr_geo.points.units import name_some, unit_doubts
+from pixelssr_geo.spectra.units import BY_SIZE
 from pixelssr_geo.spectra_files.source import plain_stem
 from pixelssr_geo.spectra_files.tables import X_WORDS, Y_WORDS, column_of
-from pixelssr_geo.spectra_files.units import BY_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -149,7 +149,7 @@ def _averaged(read: SpectraRead, found: Targets, coordinates: Coordinates | None
         *(() if coordinates is None else coordinates.notes),
         *found.notes,
         *_unlike_note(unlike),
-        *unit_doubts(ids, means),
+        *unit_doubts(ids, means, grid),
     ]
     return PointSpectra(
         ids=ids,

@@ -35,6 +35,8 @@ class FoundSpectra:
     """What the wavelengths were in."""
     scales: NDArray[np.float64]
     """What divides each spectrum to give 0-1 as the file says, NaN if it does not, ``(point,)``."""
+    unit: str = ""
+    """What the values were in, where :attr:`scales` do not say it."""
     spread: NDArray[np.float64] | None = None
     """Standard deviation in the values' unit, ``(point, wavelength)``."""
     notes: tuple[str, ...] = ()

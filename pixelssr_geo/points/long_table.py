@@ -10,10 +10,11 @@ import numpy as np
 
 from pixelssr_geo.errors import PointsError
 from pixelssr_geo.points.attributes import ID_NAMES, plain_key
+from pixelssr_geo.points.doubts import name_some
 from pixelssr_geo.points.layouts import Candidate, FoundSpectra, numbers, on_one_grid
 from pixelssr_geo.points.profiles import is_no_value
-from pixelssr_geo.points.units import declared_scale, name_some, wavelengths_in_nm
 from pixelssr_geo.points.vector_file import listed
+from pixelssr_geo.spectra.units import stated_scale, wavelengths_in_nm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from pixelssr_geo.points.vector_file import VectorFile
 
-_UNIT = r"(?:[\s_.\[(]*(?P<unit>nm|[uµμ]m|nanomet(?:er|re)s?|micromet(?:er|re)s?|cm-?1)[\])]*)?"
+_UNIT = r"(?:[\s_.\[(]*(?P<unit>nm|[uµμ]m|nanomet(?:er|re)s?|micromet(?:er|re)s?|angstroms?|å|cm-?1)[\])]*)?"
 WAVELENGTH = re.compile(
     rf"(?:wave_?lengths?|wave|wvls?|wls?|lambda|lam|nm|um|(?P<number>wave_?numbers?)){_UNIT}",
     re.IGNORECASE,
@@ -85,7 +86,7 @@ class LongFields:
 
     def scale(self, where: str) -> float:
         """What divides the values, by the name of their field; NaN if it says nothing."""
-        return declared_scale(self.value, where)
+        return stated_scale(self.value, where)
 
 
 def long_fields(types: Mapping[str, str], value: str | None = None) -> LongFields | None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pixelssr_geo.errors import PointsError
+from pixelssr_geo.points.doubts import name_some
 from pixelssr_geo.points.layouts import Candidate, FoundSpectra, interpolated, on_one_grid
-from pixelssr_geo.points.units import declared_scale, name_some, wavelengths_in_nm
+from pixelssr_geo.spectra.units import stated_scale, wavelengths_in_nm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,7 +139,7 @@ class _Reader:
         self._last: tuple[Any, str] | None = None
         self._grid = np.empty(0)
         self._order = np.empty(0, "i8")
-        self._declared: dict[str, float] = {}
+        self._stated: dict[str, float] = {}
 
     def read(self, value: Any, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         where = f"feature {row}, field '{self.column}' of '{self.path}'"
@@ -149,9 +150,9 @@ class _Reader:
         y = self._values(profile, where)
         self._settle_grid(profile, y, where)
         said = str(profile.get("yUnit") or "")
-        if said not in self._declared:
-            self._declared[said] = declared_scale(said, where)
-        self.scales.append(self._declared[said])
+        if said not in self._stated:
+            self._stated[said] = stated_scale(said, where)
+        self.scales.append(self._stated[said])
         if (bad := profile.get("bbl")) is not None:
             y = np.where(_good(bad, y, where), y, np.nan)
         return self._grid, y[self._order]

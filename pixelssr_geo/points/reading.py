@@ -9,13 +9,14 @@ import numpy as np
 
 from pixelssr_geo.errors import PointsError
 from pixelssr_geo.points.attributes import attributes_of, identifiers
+from pixelssr_geo.points.doubts import unit_doubts
 from pixelssr_geo.points.long_table import long_fields, row_candidates, table_candidates
 from pixelssr_geo.points.point_spectra import PointSpectra
 from pixelssr_geo.points.profiles import profile_candidates
 from pixelssr_geo.points.spectrum_paths import path_candidates
-from pixelssr_geo.points.units import reflectance_scales, unit_doubts
 from pixelssr_geo.points.vector_file import listed, open_vector_file
 from pixelssr_geo.points.wide import wide_candidates
+from pixelssr_geo.spectra.units import reflectance_scales
 from pixelssr_geo.spectra_files.spectrum import FLAGS
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ def read_points(
     Notes
     -----
     Units are taken as the file states them. Otherwise wavelengths below 100 are micrometres, and
-    reflectance in percent or x 10000 is recognised by the size of all spectra together: one in
-    another unit than the rest is not converted. What was recognised is in ``notes``.
+    reflectance in percent or x 10000 is recognised by the size of all spectra together
+    (:func:`~pixelssr_geo.spectra.units.scale_by_size`): one in another unit than the rest is not
+    converted. What was recognised is in ``notes``.
 
     Raises
     ------
@@ -97,15 +99,16 @@ def _as_reflectance(
             f"'{path}' holds spectra without a single number, reflectance values are needed: "
             "check the export"
         )
-    scales, unit = reflectance_scales(values, found.scales)
+    grid = found.wavelengths_nm
+    scales, unit = reflectance_scales(values, grid, found.scales, f"'{path}'")
     values /= scales[:, None]
-    notes = [unit, f"wavelengths in {found.wavelength_unit}"]
+    notes = [found.unit or unit, f"wavelengths in {found.wavelength_unit}"]
     if flagged.any():
         notes.append(f"{int(flagged.sum())} values such as -9999 taken as missing")
     spread = None
     if found.spread is not None:
         spread = np.where(found.spread >= 0, found.spread, np.nan) / scales[:, None]
-    return values, spread, (*notes, *unit_doubts(ids, values))
+    return values, spread, (*notes, *unit_doubts(ids, values, grid))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import numpy as np
 
 from pixelssr_geo.errors import PointsError
 from pixelssr_geo.points.attributes import identifiers
+from pixelssr_geo.points.doubts import name_some
 from pixelssr_geo.points.layouts import Candidate, FoundSpectra, interpolated, on_one_grid
 from pixelssr_geo.points.profiles import is_no_value
-from pixelssr_geo.points.units import name_some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,8 +78,9 @@ def _read(frame: pd.DataFrame, column: str, path: Path) -> FoundSpectra:
     return FoundSpectra(
         wavelengths_nm=grid,
         values=values,
-        wavelength_unit="nm",
+        wavelength_unit=_said("wavelength_unit", chosen),
         scales=np.ones(len(frame)),
+        unit=_said("unit", chosen),
         spread=interpolated(grid, spreads) if replicated else None,
         notes=notes,
         attributes=_attributes(chosen),
@@ -155,6 +156,11 @@ def _attributes(chosen: Sequence[Sequence[FieldSpectrum]]) -> dict[str, tuple[An
         name: tuple(_agreed([one.attributes.get(name) for one in spectra]) for spectra in chosen)
         for name in names
     }
+
+
+def _said(key: str, chosen: Sequence[Sequence[FieldSpectrum]]) -> str:
+    """What the files say of their units, each of it once."""
+    return " and ".join(sorted({one.attributes[key] for spectra in chosen for one in spectra}))
 
 
 def _agreed(values: Sequence[str | None]) -> str | None:

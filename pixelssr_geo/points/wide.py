@@ -11,7 +11,7 @@ import numpy as np
 from pixelssr_geo.errors import PointsError
 from pixelssr_geo.points.layouts import Candidate, FoundSpectra, numbers
 from pixelssr_geo.points.profiles import require_once
-from pixelssr_geo.points.units import wavelengths_in_nm
+from pixelssr_geo.spectra.units import wavelengths_in_nm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

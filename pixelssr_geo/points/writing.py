@@ -12,8 +12,8 @@ import numpy as np
 from pixelssr_geo.errors import OutputError
 from pixelssr_geo.points.attributes import ID_NAMES
 from pixelssr_geo.points.profiles import PROFILES, SPREAD_SUFFIX
-from pixelssr_geo.points.units import DECIMALS_NM
 from pixelssr_geo.points.vector_file import one_line
+from pixelssr_geo.spectra.units import DECIMALS_NM
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -131,7 +131,7 @@ class SpectralResponse:
         """Responses of a table with the header ``wavelength_nm,<band>,<band>,...``.
 
         One row a wavelength; commas, semicolons, tabs or blanks. Rows are sorted; wavelengths
-        in micrometres (all under 100) are converted. Lines starting with ``#`` and columns
+        are in the unit of their title, else in micrometres if all are under 100. Lines starting with ``#`` and columns
         without a title are ignored.
 
         Raises
@@ -155,7 +155,9 @@ class SpectralResponse:
           such as ``B1 - Coastal aerosol (432-453 nm)`` the beginning is taken.
         - A table of band centres and widths with the header ``wavelength,fwhm``, read as Gaussians.
 
-        Wavelengths in micrometres (as stated, or all under 100) are converted.
+        Wavelengths may be in any unit of
+        :func:`~pixelssr_geo.spectra.units.wavelengths_in_nm`, as stated; without one those that are
+        all under 100 are micrometres.
 
         Parameters
         ----------

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pixelssr_geo.errors import ResponseError
+from pixelssr_geo.spectra.units import unit_in, wavelengths_in_nm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 _BLOCK_TITLE = re.compile(r"^[#;].*?\bband\s+(\w+)[ \t]*(\S.*?)?\s*$", re.IGNORECASE)
 _LIMITS = re.compile(r"\s*\(\d[^)]*\)\s*$")
 _NUMBERED = re.compile(r"(B\d+A?)\s*[-\u2013]\s")
-_MICROMETRES_END = 100.0
-"""Wavelengths that are all below are micrometres."""
 _LAYOUTS = (
     "a CSV table, a text file with a block per band, GeoJSON or a GeoPackage of response profiles"
 )
@@ -73,11 +72,12 @@ def read_bands(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     ResponseError
         If the file cannot be read or is not such a table.
     """
-    _, centres, widths = _columns(path)
+    titles, stated, widths = _columns(path)
+    centres, unit = _in_nm(stated, titles[0], path)
     fwhm = widths[:, 0]
     # Centres in micrometres may stand beside widths in nanometres.
-    micrometres = centres.max() < _MICROMETRES_END and fwhm.max() < 1
-    return _in_nanometres(centres), fwhm * 1000 if micrometres else fwhm
+    micrometres = unit.startswith("um") and fwhm.max() < 1
+    return centres, fwhm * 1000 if micrometres else fwhm
 
 
 def read_table(path: Path) -> Table:
@@ -88,9 +88,10 @@ def read_table(path: Path) -> Table:
     ResponseError
         If the file cannot be read or is not such a table.
     """
-    names, wavelengths, values = _columns(path)
+    titles, stated, values = _columns(path)
+    wavelengths, _ = _in_nm(stated, titles[0], path)
     order = np.argsort(wavelengths, kind="stable")
-    return names, _in_nanometres(wavelengths[order]), np.ascontiguousarray(values[order].T)
+    return titles[1:], wavelengths[order], np.ascontiguousarray(values[order].T)
 
 
 def read_blocks(path: Path) -> Table | None:
@@ -118,13 +119,14 @@ def read_blocks(path: Path) -> Table | None:
             blocks.setdefault(title, []).append(row)
     if not blocks:
         return None
-    longest = max(row[0] for rows in blocks.values() for row in rows)
-    scale = 1000.0 if longest < _MICROMETRES_END else 1.0
-    return _merged({name: np.array(rows) * [scale, 1.0] for name, rows in blocks.items()})
+    rows = np.concatenate([np.array(own) for own in blocks.values()])
+    rows[:, 0], _ = _in_nm(rows[:, 0], "", path)
+    ends = np.cumsum([len(own) for own in blocks.values()])
+    return _merged(dict(zip(blocks, np.split(rows, ends[:-1]), strict=True)))
 
 
 def _columns(path: Path) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]:
-    """Titles of the columns but the first, the first, and the others ``(row, column)``."""
+    """Titles of the columns, the first column, and the others ``(row, column)``."""
     lines = [
         (number, line)
         for number, line in enumerate(_read_lines(path), start=1)
@@ -160,7 +162,7 @@ def _columns(path: Path) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[
             "fill it"
         )
     table = np.array(rows)
-    return tuple(titles[at] for at in columns), table[:, 0], table[:, 1:]
+    return tuple(titles[at] for at in (0, *columns)), table[:, 0], table[:, 1:]
 
 
 def states_bands(path: Path) -> bool:
@@ -208,7 +210,7 @@ def _profile(value: Any, where: str) -> NDArray[np.float64]:
             raise ValueError("it is binary and no JSON text")
         known = json.loads(value) if isinstance(value, (str, bytes)) else value
         block = np.array([known["x"], known["y"]], dtype=np.float64).T
-        unit = str(known.get("xUnit") or "").lower()
+        unit = str(known.get("xUnit") or "")
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ResponseError(
             f"{where} is no profile ({error}), expected JSON with lists x (wavelengths) and y "
@@ -219,9 +221,7 @@ def _profile(value: Any, where: str) -> NDArray[np.float64]:
             f"{where} has no values or some that are not finite, expected numbers: write 0 for no "
             "response"
         )
-    stated = unit.startswith(("micro", "um", "µm", "μm"))
-    if stated or (not unit.startswith("n") and block[:, 0].max() < _MICROMETRES_END):
-        block[:, 0] *= 1000
+    block[:, 0], _ = wavelengths_in_nm(block[:, 0], unit, where, ResponseError)
     return block
 
 
@@ -303,8 +303,10 @@ def _band_name(number: str, name: str | None) -> str:
     return f"B{number}" if number[0].isdigit() else number
 
 
-def _in_nanometres(wavelengths: NDArray[np.float64]) -> NDArray[np.float64]:
-    return wavelengths * 1000 if wavelengths.max() < _MICROMETRES_END else wavelengths
+def _in_nm(
+    wavelengths: NDArray[np.float64], title: str, path: Path
+) -> tuple[NDArray[np.float64], str]:
+    return wavelengths_in_nm(wavelengths, unit_in(title), f"response file {path}", ResponseError)
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -77,7 +77,7 @@ def read(source: Source) -> list[FieldSpectrum]:
             wavelengths=float(first) + float(step) * np.arange(channels),
             values=_ratio(target.astype("f8"), reference, raw[_DATA_TYPE], source)[None],
             wavelength_unit="nm",
-            unit="0-1",
+            scale=1.0,
             common=_attributes(raw),
         )
     )

@@ -114,7 +114,7 @@ def read(source: Source) -> list[FieldSpectrum]:
             wavelengths=wavelengths,
             values=table,
             wavelength_unit=entries.get("wavelength units", ""),
-            unit=_unit(entries, header),
+            scale=_scale(entries, header),
             overlapping=True,
         )
     )
@@ -195,13 +195,13 @@ def _names(entries: dict[str, str], count: int, data: Path) -> list[str]:
     return [name or f"{stem} {at}" for at, name in enumerate(names, 1)]
 
 
-def _unit(entries: dict[str, str], header: Path) -> str:
+def _scale(entries: dict[str, str], header: Path) -> float:
     text = entries.get("reflectance scale factor", "").strip()
     if not text:
-        return ""
+        return float("nan")
     factor = _float(text, "reflectance scale factor", header)
     # A factor of one is written by default, also for percent; nothing is said by it.
-    return f"{factor}" if factor > 1 else ""
+    return factor if factor > 1 else float("nan")
 
 
 def _listed(text: str) -> list[str]:

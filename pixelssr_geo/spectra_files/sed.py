@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pixelssr_geo.errors import PointsError
+from pixelssr_geo.spectra.units import stated_scale
 from pixelssr_geo.spectra_files.positions import place_of
 from pixelssr_geo.spectra_files.source import plain_stem
 from pixelssr_geo.spectra_files.spectrum import FieldSpectrum, Readings, ratio_of, spectra_of
@@ -66,7 +67,7 @@ def read(source: Source) -> list[FieldSpectrum]:
     names = table.cells(0) if table.delimiter else tuple(re.split(r"\s{2,}|\t", table.lines[0]))
     numbers = table.block(range(1, len(table.rows)), range(len(names)))
     at = next((at for at, name in enumerate(names) if _WAVELENGTH.match(name)), 0)
-    values, unit = _reflectance(names, numbers, table)
+    values, scale = _reflectance(names, numbers, table)
     header = _header(text[: start.start()])
     return spectra_of(
         Readings(
@@ -76,7 +77,7 @@ def read(source: Source) -> list[FieldSpectrum]:
             wavelengths=numbers[:, at],
             values=values[None],
             wavelength_unit="nm",
-            unit=unit,
+            scale=scale,
             positions=[place_of(header.get("longitude", ""), header.get("latitude", ""))],
             overlapping=True,
             common=_attributes(header),
@@ -86,10 +87,12 @@ def read(source: Source) -> list[FieldSpectrum]:
 
 def _reflectance(
     names: Sequence[str], numbers: NDArray[np.float64], table: TextTable
-) -> tuple[NDArray[np.float64], str]:
+) -> tuple[NDArray[np.float64], float]:
+    where = f"'{table.file}'"
     for at, name in enumerate(names):
         if _REFLECTANCE.search(name):
-            return numbers[:, at], "percent" if "%" in name else "0-1" if "1.0" in name else ""
+            said = 1.0 if "1.0" in name and "%" not in name else stated_scale(name, where)
+            return numbers[:, at], said
     target = next((at for at, name in enumerate(names) if _TARGET.search(name)), None)
     panel = next((at for at, name in enumerate(names) if _PANEL.search(name)), None)
     if target is None or panel is None:
@@ -97,7 +100,7 @@ def _reflectance(
             f"'{table.file}' has the columns {', '.join(names)}, one with reflectance or two with "
             "target and reference are needed: export reflectance"
         )
-    return ratio_of(numbers[:, target], numbers[:, panel]), "0-1"
+    return ratio_of(numbers[:, target], numbers[:, panel]), 1.0
 
 
 def _header(text: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pixelssr_geo.errors import PointsError
-from pixelssr_geo.spectra_files.units import reflectance_unit, wavelengths_in_nm
+from pixelssr_geo.spectra.units import bright_ends, scale_by_size, scale_note, wavelengths_in_nm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,9 +20,6 @@ FLAGS = (-9999.0, -999.0, -32768.0)
 """Values that stand for a missing one in the exports of instruments and libraries."""
 _DELETED_BELOW = -1e30
 """USGS libraries mark deleted channels by -1.23e34."""
-
-
-_CLEAR = (400.0, 1000.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,11 +54,11 @@ class Readings:
     wavelengths: NDArray[np.float64]
     """In :attr:`wavelength_unit`, in the file's order, ``(wavelength,)``."""
     values: NDArray[np.float64]
-    """In :attr:`unit`, ``(spectrum, wavelength)``."""
+    """Reflectance times :attr:`scale`, ``(spectrum, wavelength)``."""
     wavelength_unit: str = ""
     """What the file says; empty if it does not."""
-    unit: str = ""
-    """``0-1``, ``percent`` or a divisor as text; empty if the file does not say."""
+    scale: float = float("nan")
+    """What divides the values to give 0-1; NaN if neither file nor format says it."""
     attributes: Sequence[Mapping[str, str]] = ()
     """Of each spectrum, or nothing."""
     positions: Sequence[tuple[float, float] | None] = ()
@@ -86,14 +83,18 @@ def spectra_of(*parts: Readings) -> list[FieldSpectrum]:
         If wavelengths are missing, out of order or repeated, or the values are no reflectance.
     """
     cleaned = [_without_flags(part.values) for part in parts]
-    grids = [wavelengths_in_nm(part.wavelengths, part.wavelength_unit, part.file) for part in parts]
-    pooled = np.concatenate(
-        [_where_clear(values, grid) for values, (grid, _) in zip(cleaned, grids, strict=True)]
-    )
-    divisor, unit = reflectance_unit(pooled, parts[0].unit, parts[0].file)
+    where = f"'{parts[0].file}'"
+    grids = [wavelengths_in_nm(part.wavelengths, part.wavelength_unit, where) for part in parts]
+    scale = parts[0].scale
+    stated = bool(np.isfinite(scale))
+    if not stated:
+        pairs = zip(cleaned, grids, strict=True)
+        tops = np.concatenate([bright_ends(values, grid) for values, (grid, _) in pairs])
+        scale = scale_by_size(tops, where)
+    unit = scale_note(scale, stated=stated)
     spectra: list[FieldSpectrum] = []
     for part, values, (grid, said) in zip(parts, cleaned, grids, strict=True):
-        spectra += _spectra(part, grid, values / divisor, {"unit": unit, "wavelength_unit": said})
+        spectra += _spectra(part, grid, values / scale, {"unit": unit, "wavelength_unit": said})
     return spectra
 
 
@@ -121,12 +122,6 @@ def _spectra(
     return spectra
 
 
-def _where_clear(values: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values of 400-1000 nm if there are any: noise beyond exceeds the brightest target."""
-    clear = (grid >= _CLEAR[0]) & (grid <= _CLEAR[1])
-    return (values[:, clear] if clear.any() else values).ravel()
-
-
 def _without_flags(values: NDArray[np.float64]) -> NDArray[np.float64]:
     flagged = np.isin(values, FLAGS) | (values < _DELETED_BELOW) | ~np.isfinite(values)
     return np.where(flagged, np.nan, values)
@@ -134,11 +129,6 @@ def _without_flags(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _ascending(grid: NDArray[np.float64], readings: Readings) -> NDArray[np.int64]:
     """Which wavelengths to take, in which order, so that they ascend."""
-    if len(grid) == 0 or not np.isfinite(grid).all():
-        raise PointsError(
-            f"'{readings.file}' has {int((~np.isfinite(grid)).sum())} missing wavelengths of "
-            f"{len(grid)}, a number for each value is needed: export it again"
-        )
     index = np.arange(len(grid))
     step = np.diff(grid)
     if (step < 0).all() and len(step):

@@ -55,9 +55,9 @@ def read(source: Source) -> list[FieldSpectrum]:
         )
     numbers = table.block(range(len(table.rows)), range(min(width, 4)))
     if width > 3:
-        values, unit = numbers[:, 3], "percent"
+        values, scale = numbers[:, 3], 100.0
     else:
-        values, unit = ratio_of(numbers[:, 2], numbers[:, 1]), "0-1"
+        values, scale = ratio_of(numbers[:, 2], numbers[:, 1]), 1.0
     header = _header(text[: start.start()])
     return spectra_of(
         Readings(
@@ -67,7 +67,7 @@ def read(source: Source) -> list[FieldSpectrum]:
             wavelengths=numbers[:, 0],
             values=values[None],
             wavelength_unit="nm",
-            unit=unit,
+            scale=scale,
             positions=[place_of(header.get("longitude", ""), header.get("latitude", ""))],
             overlapping=True,
             common=_attributes(header),

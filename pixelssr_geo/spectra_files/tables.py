@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pixelssr_geo.errors import PointsError
+from pixelssr_geo.spectra.units import stated_scale, unit_in
 from pixelssr_geo.spectra_files.positions import degrees_of
 from pixelssr_geo.spectra_files.source import plain_name, plain_stem
 from pixelssr_geo.spectra_files.spectrum import FieldSpectrum, Readings, spectra_of
@@ -38,17 +39,15 @@ X_WORDS = ("lon", "long", "longitude", "x", "easting", "east", "utmx", "utme", "
 """Words by which a column is known to hold longitudes or eastings."""
 Y_WORDS = ("lat", "latitude", "y", "northing", "north", "utmy", "utmn")
 """The same for latitudes or northings."""
-_WAVELENGTH_WORDS = frozenset(("wavelength", "wavelengths", "wl", "wvl", "lambda", "wave"))
+_WAVELENGTH_WORDS = frozenset(
+    ("wavelength", "wavelengths", "wl", "wvl", "lambda", "wave", "wavenumber", "wavenumbers")
+)
 _VALUE_WORDS = frozenset(
     ("value", "values", "reflectance", "reflectances", "refl", "reflect", "rho", "intensity")
 )
+_UNIT_ALONE = re.compile(r"percent|%|dn|(raw\s*)?counts?|(ir)?radiance|absorbance", re.IGNORECASE)
+_PERCENT_BEHIND = re.compile(r"[(\[]\s*(%|percent)\s*[)\]]", re.IGNORECASE)
 _SPREAD = re.compile(r"st(andar)?d[ ._-]*(dev|err)|\bstd\b|\bsd\b|stdev|uncertaint", re.IGNORECASE)
-_UNIT_WORDS = {
-    "nm": "nm", "nanometer": "nm", "nanometers": "nm", "nanometre": "nm", "nanometres": "nm",
-    "um": "um", "µm": "um", "μm": "um", "micrometer": "um", "micrometers": "um",
-    "micrometre": "um", "micrometres": "um", "micron": "um", "microns": "um",
-    "wavenumber": "wavenumber",
-}  # fmt: skip
 _HEADER_WAVELENGTH = re.compile(
     r"(?:wl|wvl|wavelength|wave|w|x|b|r|s|nm|band|refl?|reflectance)?[ _.]?"
     r"(?P<number>\d+(?:[.,]\d+)?)[ _]?(?P<unit>nm|[uµμ]m)?",
@@ -352,7 +351,7 @@ def _read_rows(table: TextTable, found: _Rows) -> list[FieldSpectrum]:
     ]
     if len(kept) == 1 and not _VALUE_WORDS.isdisjoint(words(_cell(named, columns[kept[0]]))):
         names[kept[0]] = plain_stem(Path(table.file))
-    label = " ".join(_cell(cells, found.column) for cells in headers)
+    labels = [_cell(cells, found.column) for cells in headers]
     return spectra_of(
         Readings(
             file=table.file,
@@ -360,8 +359,8 @@ def _read_rows(table: TextTable, found: _Rows) -> list[FieldSpectrum]:
             names=[names[at] for at in kept],
             wavelengths=table.block(rows, [found.column])[:, 0],
             values=values[kept],
-            wavelength_unit=_wavelength_unit(label),
-            unit=_percent(named),
+            wavelength_unit=_wavelength_unit(labels),
+            scale=_stated(named, f"'{table.file}'"),
             attributes=attributes,
             positions=[_place(own) for own in attributes],
             common=told,
@@ -404,12 +403,25 @@ def _is_spread(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
     return bool(np.quantile(second[both] / np.maximum(first[both], 1e-9), 0.9) < _SPREAD_SHARE)
 
 
-def _wavelength_unit(label: str) -> str:
-    return next((_UNIT_WORDS[word] for word in words(label) if word in _UNIT_WORDS), "")
+def _wavelength_unit(labels: Sequence[str]) -> str:
+    """The unit in the headings of a column of wavelengths, the one that calls it so before all."""
+    called = [text for text in labels if not _WAVELENGTH_WORDS.isdisjoint(words(text))]
+    return next(filter(None, map(unit_in, (*called, *labels))), "")
 
 
-def _percent(header: Sequence[str]) -> str:
-    return "percent" if any("%" in cell or "percent" in cell.lower() for cell in header) else ""
+def _stated(header: Sequence[str], where: str) -> float:
+    """What divides values by the headings of their columns; NaN if no heading says it.
+
+    A heading may as well be the name of a spectrum, in which numbers and words say nothing.
+    """
+    scales = [
+        stated_scale(cell, where)
+        for cell in header
+        if _UNIT_ALONE.fullmatch(cell)
+        or _PERCENT_BEHIND.search(cell)
+        or not _VALUE_WORDS.isdisjoint(words(cell))
+    ]
+    return next((scale for scale in scales if np.isfinite(scale)), float("nan"))
 
 
 # A long list
@@ -454,6 +466,7 @@ def _read_long(table: TextTable, found: _Long) -> list[FieldSpectrum]:
     others = [
         at for at in range(len(header)) if at not in (found.name, found.wavelength, found.value)
     ]
+    scale = stated_scale(header[found.value], f"'{table.file}'")
     parts = []
     for name, own in members.items():
         attributes = _attributes(header, table.rows[rows[own[0]]], others)
@@ -464,8 +477,8 @@ def _read_long(table: TextTable, found: _Long) -> list[FieldSpectrum]:
                 names=[plain_name(name) or "unnamed"],
                 wavelengths=numbers[own, 0],
                 values=numbers[own, 1][None],
-                wavelength_unit=_wavelength_unit(header[found.wavelength]),
-                unit=_percent([header[found.value]]),
+                wavelength_unit=unit_in(header[found.wavelength]),
+                scale=scale,
                 attributes=[attributes],
                 positions=[_place(attributes)],
             )

@@ -93,7 +93,7 @@ class TestTableBesideThePoints:
         points = field.read()
         assert points.wavelengths_nm.tolist() == made.nm
         np.testing.assert_allclose(points.reflectance, made.spectra / 10)
-        assert points.notes[1].endswith("divided by 100, as the file says")
+        assert points.notes[1].endswith("divided by 100 (stated)")
 
     def test_a_field_of_standard_deviations_is_the_spread(self, field, made):
         field.layer({"name": list("abc")})

@@ -30,7 +30,11 @@ def test_paths_count_from_the_folder_of_the_file(field, fine, files):
     points = field.read()
     np.testing.assert_allclose(points.reflectance, fine[1][[2, 0, 1]])
     np.testing.assert_allclose(points.wavelengths_nm, fine[0])
-    assert points.notes[0] == "spectrum files in field 'file'"
+    assert points.notes[:3] == (
+        "spectrum files in field 'file'",
+        "reflectance 0-1 (by size)",
+        "wavelengths in nm (by size)",
+    )
     assert points.spread is None
     assert points.attributes["file"] == ("asd/c.txt", "./asd/a.txt", "asd\\b.txt")
 

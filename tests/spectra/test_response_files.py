@@ -208,6 +208,14 @@ def test_a_profile_for_each_band_is_read_in_nanometres(tmp_path, writer):
     assert SpectralResponse.from_file(path, keep_panchromatic=True).names == ("B1", "Pan", "NIR")
 
 
+def test_the_unit_in_a_title_of_wavelengths_is_taken(tmp_path):
+    rows = "4900,0\n5000,1\n5100,0\n"
+    response = SpectralResponse.from_file(write(tmp_path, f"Wavelength [Å],B1\n{rows}"))
+    assert response.centres_nm[0] == pytest.approx(500)
+    with pytest.raises(ResponseError, match="has wavelengths in 'GHz', nm, um"):
+        SpectralResponse.from_file(write(tmp_path, f"frequency_GHz,B1\n{rows}"))
+
+
 def test_titles_of_one_name_are_kept_whole(tmp_path):
     path = tmp_path / "a.geojson"
     profile = {"x": [500, 510], "y": [1, 1]}
@@ -222,6 +230,7 @@ def test_titles_of_one_name_are_kept_whole(tmp_path):
         "wavelength,fwhm\n490,60\n830,120\n",
         "# made up\nWavelength [um], FWHM [um]\n0.49,0.06\n0.83,0.12\n",
         "centre;width\n490;60\n830;120\n",
+        "wavelength (Angstrom);fwhm\n4900;60\n8300;120\n",
     ],
 )
 def test_a_table_of_centres_and_widths_gives_gaussians(tmp_path, text):

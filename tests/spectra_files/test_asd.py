@@ -47,8 +47,8 @@ def test_reflectance_is_target_through_reference(tmp_path, number):
     assert one.attributes == {
         "file": "oak_01.asd",
         "format": "ASD binary",
-        "unit": "reflectance 0-1",
-        "wavelength_unit": "nm",
+        "unit": "reflectance 0-1 (stated)",
+        "wavelength_unit": "nm (stated)",
         "instrument": "ASD 16288",
         "date": "2018-08-08T10:03:28",
         "comment": "dry grass",

@@ -44,7 +44,7 @@ def test_a_library_is_read_by_data_or_header(tmp_path, code, order, ending):
         np.testing.assert_array_equal(spectra[0].wavelengths_nm, WAVELENGTHS)
         np.testing.assert_allclose([one.reflectance for one in spectra], VALUES, rtol=1e-6)
         assert spectra[0].attributes["file"] == data.name
-        assert spectra[0].attributes["wavelength_unit"] == "nm"
+        assert spectra[0].attributes["wavelength_unit"] == "nm (stated)"
         assert library_data(path) == data
 
 
@@ -53,7 +53,7 @@ def test_a_scale_factor_divides(tmp_path, code):
     data = library(tmp_path, VALUES * 2000, code=code, reflectance_scale_factor="2000.0")
     spectra = read_spectra_file(data)
     np.testing.assert_allclose([one.reflectance for one in spectra], VALUES)
-    assert spectra[0].attributes["unit"] == "divided by 2000 as the file says"
+    assert spectra[0].attributes["unit"] == "reflectance divided by 2000 (stated)"
 
 
 def test_integers_without_a_factor_go_by_size(tmp_path):
@@ -66,6 +66,18 @@ def test_micrometres_stated_or_by_size_are_converted(tmp_path):
     for unit in ("Micrometers", "Unknown", None):
         data = library(tmp_path, wavelength_units=unit, wavelength=micro)
         np.testing.assert_array_equal(read_spectra_file(data)[0].wavelengths_nm, WAVELENGTHS)
+
+
+@pytest.mark.parametrize(
+    ("unit", "channels"),
+    [
+        ("Angstroms", "{4000, 4500, 5000, 5500}"),
+        ("Wavenumber", "{25000, 22222.22, 20000, 18181.82}"),
+    ],
+)
+def test_other_units_that_are_stated_are_converted(tmp_path, unit, channels):
+    (one, *_) = read_spectra_file(library(tmp_path, wavelength_units=unit, wavelength=channels))
+    np.testing.assert_allclose(one.wavelengths_nm, WAVELENGTHS, rtol=1e-5)
 
 
 def test_ignored_deleted_and_bad_channels_are_nan(tmp_path):
@@ -115,7 +127,8 @@ def test_a_table_beside_a_header_of_its_name_is_read_as_table(tmp_path):
         ({"wavelength": "{400, x, 500, 600}"}, "has the text 'x' in 'wavelength'"),
         ({"wavelength": "{400, 400, 500, 600}"}, "gives wavelength 400 nm twice"),
         ({"wavelength": "{400, 500, 450, 460}"}, "in disorder near 450 nm"),
-        ({"wavelength_units": "Wavenumber"}, "gives its channels in 'Wavenumber'"),
+        ({"wavelength_units": "GHz"}, "has wavelengths in 'GHz', nm, um"),
+        ({"wavelength": "{1, 2, 3, 4}", "wavelength_units": None}, "numbers its bands 1-4"),
         ({"samples": 2, "bands": 2, "file_type": "ENVI Standard"}, "is an image of 2 x 3 pixels"),
     ],
 )

@@ -70,7 +70,7 @@ def test_svc_percent_becomes_reflectance_and_the_target_gives_the_place(tmp_path
     assert one.attributes["date"] == "8/6/2015 10:38:35 AM"
     assert one.attributes["instrument"] == "HI: 1152050 (HR-1024i)"
     assert one.attributes["comment"] == "north plot"
-    assert one.attributes["unit"] == "percent, divided by 100"
+    assert one.attributes["unit"] == "reflectance in percent, divided by 100 (stated)"
 
 
 def test_a_dark_svc_target_stays_percent(tmp_path):

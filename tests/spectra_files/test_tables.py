@@ -121,7 +121,32 @@ def test_percent_in_the_header_is_believed():
     (one,) = read_text("Wavelength (nm),Reflectance (%)\n400,1.0\n410,1.5\n420,1.9\n", name="x.csv")
     assert one.name == "x"
     np.testing.assert_allclose(one.reflectance, [0.01, 0.015, 0.019])
-    assert one.attributes["unit"] == "percent, divided by 100"
+    assert one.attributes["unit"] == "reflectance in percent, divided by 100 (stated)"
+
+
+def test_numbers_and_words_in_the_names_of_spectra_say_nothing_of_units():
+    names = ("soil 20 %", "plot 10000", "Country road DN 3")
+    check(read_text(transposed(names, WAVELENGTHS, VALUES)), names=names)
+
+
+@pytest.mark.parametrize(
+    ("corner", "wavelengths", "said"),
+    [
+        ("Wavelength (Angstrom)", WAVELENGTHS * 10, "Angstrom (stated)"),
+        ("Wavenumber (cm-1)", 1e7 / WAVELENGTHS, "1/cm (stated)"),
+        ("wavelength_um", WAVELENGTHS / 1000, "um (stated)"),
+        ("lambda", WAVELENGTHS, "nm (by size)"),
+    ],
+)
+def test_the_unit_in_the_heading_of_wavelengths_is_taken(corner, wavelengths, said):
+    spectra = read_text(transposed(NAMES, wavelengths, VALUES, corner=corner))
+    np.testing.assert_allclose(spectra[0].wavelengths_nm, WAVELENGTHS, rtol=1e-6)
+    assert spectra[0].attributes["wavelength_unit"] == said
+
+
+def test_a_frequency_is_refused_by_name():
+    with pytest.raises(PointsError, match=r"has wavelengths in 'GHz'.*convert them"):
+        read_text(transposed(NAMES, WAVELENGTHS, VALUES, corner="Frequency [GHz]"))
 
 
 @pytest.mark.parametrize("header", ["{}", "X{}", "wl_{}", "R_{}nm", "{} nm", "band {}"])
@@ -272,7 +297,8 @@ def test_what_was_written_is_read(names, grid, layout, marks, data):
             "id,wavelength,value\na,400,0.1\na,400,0.2\na,410,0.3\nb,400,.1\nb,410,.1\nb,420,.1\n",
             "gives wavelength 400 nm twice",
         ),
-        ("wavelength,DN\n400,53000\n410,54000\n420,53000\n", "look like counts or radiance"),
+        ("wavelength,DN\n400,0.5\n410,0.5\n420,0.3\n", "has values in 'DN'"),
+        ("wavelength,a\n400,53000\n410,54000\n420,53000\n", "look like counts or radiance"),
         ("id,lon,lat\n1,12.5,48.1\n2,12.6,48.2\n3,12.7,48.3\n", "is no spectrometer file"),
         ("name,class\noak,tree\ntar,road\n", "is no spectrometer file"),
         ("just a note\nwithout numbers\n", "is no spectrometer file"),
