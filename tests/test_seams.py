@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "tests" / "benchmarks" / "seams.py"
 RESULTS = SCRIPT.parent / "results" / "seams.csv"
 
@@ -86,6 +86,8 @@ def test_the_table_of_seams_is_what_the_command_prints():
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    page = (ROOT / "docs" / "pages" / "benchmarks.md").read_text()
-    found = page.partition("<!-- seams -->")[2].partition("<!-- end -->")[0]
+    page = ROOT / "docs" / "pages" / "benchmarks.md"
+    if not page.is_file():
+        pytest.skip("the tests run beside an installed package")
+    found = page.read_text().partition("<!-- seams -->")[2].partition("<!-- end -->")[0]
     assert found.strip() == ran.stdout.strip()
