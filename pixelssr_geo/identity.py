@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pixelssr_geo.spectra import ChannelGrid, SpectralResponse
 
 UNIMPORTANT = ("batch_size",)
-"""Settings that change no bit of the result."""
+"""Settings that change no bit of the result; on a GPU the caller names them in ``more``."""
 
 # Under which names file systems tell the content and the time of an object.
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "generation")

@@ -45,7 +45,7 @@ def products_on_one_thread() -> AbstractContextManager[None]:
     """Keep numpy's products to the thread that asks for them, for the time of a ``with`` block.
 
     Where blocks are computed beside each other. Cut into pieces for other threads, the products of
-    a slab of pixels take twice the time, on a busy machine many times as long.
+    a slab of pixels take longer, for the cores have work of their own.
     """
     return _ONE_THREAD
 

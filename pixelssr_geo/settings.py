@@ -77,7 +77,7 @@ class Settings(BaseModel):
     overlap: int = Field(default=32, ge=0)
     """Pixels that neighbouring tiles share."""
     batch_size: int | None = Field(default=None, ge=1)
-    """Tiles in one forward pass; by default 1 on a CPU and 16 on a CUDA device."""
+    """Tiles in one forward pass on a CUDA device, by default 16; on a CPU it is always one."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``."""
     precision: Literal["float32", "tf32"] = "float32"
