@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from pixelssr_geo.cli.options import channel_options, json_option, layer_options, scene_options
+from pixelssr_geo.cli.options import (
+    channel_options,
+    json_option,
+    layer_options,
+    overwrite_option,
+    scene_options,
+)
 from pixelssr_geo.cli.points_import import import_points
 
 if TYPE_CHECKING:
@@ -38,6 +44,7 @@ points.add_command(import_points)
     metavar="PNG",
     help="Write a picture: the points on the scene, coloured by agreement, and their spectra.",
 )
+@overwrite_option
 @channel_options
 @scene_options
 @json_option
@@ -47,6 +54,7 @@ def inspect(
     field: str | None,
     scene: str | None,
     picture: str | None,
+    overwrite: bool,
     wavelengths: str | None,
     fwhm: float | None,
     sensor: str | None,
@@ -67,12 +75,15 @@ def inspect(
     from pixelssr_geo.quality import assess_points, quality_table
     from pixelssr_geo.scene import open_scene
     from pixelssr_geo.settings import Settings
+    from pixelssr_geo.writers import check_output
 
+    if picture is not None:
+        check_output(picture, overwrite=overwrite)
     read = read_points(file, layer=layer, field=field)
     opened = channels = None
     if scene is not None:
         opened = open_scene(scene, sensor=sensor, response=response, scale=scale, crs=crs)
-    if scene is not None or wavelengths is not None:
+    if wavelengths is not None or (scene is not None and fwhm is not None):
         channels = resolve_channels(Settings.of(wavelengths=wavelengths, fwhm=fwhm), read)
     quality = assess_points(read, opened, channels=channels)
     if picture is not None:

@@ -45,6 +45,7 @@ from pixelssr_geo.estimator.library import load_library
 from pixelssr_geo.pairing import (
     MIN_VALID_CHANNELS,
     PairedPoints,
+    channels_note,
     default_channels,
     pair_points,
 )
@@ -430,7 +431,7 @@ def fit(
         response = scene_response(scene)
     check_response(response, scene.sizes["band"], "response")
     channels = resolve_channels(settings, points)
-    notes = _channel_notes(settings, channels, points)
+    notes = _range_notes(settings, channels, points) + _channel_notes(settings, channels, points)
     used = usable_bands(response, channels)
     notes += _band_notes(response, used)
     matrix = response.matrix(channels)[used]
@@ -1006,6 +1007,16 @@ def _band_notes(response: SpectralResponse, used: NDArray[np.int64]) -> list[str
         return []
     listed = ", ".join(f"{response.names[i]} ({response.centres_nm[i]:.0f} nm)" for i in left)
     return [f"bands not used, their response leaves the cube's channels: {listed}"]
+
+
+def _range_notes(
+    settings: Settings, channels: ChannelGrid, points: PointSpectra | None
+) -> list[str]:
+    """That nobody asked for the channels and some spectra go beyond them."""
+    told = None
+    if points is not None and settings.wavelengths is None:
+        told = channels_note(points, channels)
+    return [told] if told is not None else []
 
 
 def _channel_notes(

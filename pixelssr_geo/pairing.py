@@ -10,6 +10,7 @@ import xarray as xr
 
 from pixelssr_geo.agreement import Agreement, Scores, fit_agreement
 from pixelssr_geo.errors import MissingCRSError, PointsError
+from pixelssr_geo.estimator.projection import covered_bands
 from pixelssr_geo.labels import Labels
 from pixelssr_geo.scene import check_response, pixel_grid, scene_response
 from pixelssr_geo.spectra import ChannelGrid, SpectralResponse, resample_to_channels
@@ -26,8 +27,11 @@ MIN_VALID_CHANNELS = 0.9
 SUSPICIOUS_Z = 4.0
 """Robust z-score of the disagreement with the scene above which a point is called suspicious."""
 
-USED_COVERAGE = 0.95
-"""Share of a band's response inside the channels from which it is compared with the scene."""
+RANGE_SHARE = 0.1
+"""Share of the spectra that may end inside the default channels; of three or more always one."""
+
+MAX_REFLECTANCE = 1e3
+"""Larger numbers, of either sign, are no reflectance but a fault of the file."""
 
 RESPONSE_DOUBT_NM = 8.0
 """How well the place of a band's response is known, nm: what lies between a measured response and a
@@ -41,8 +45,9 @@ class DroppedPoint:
     id: str
     """Name of the point."""
     reason: str
-    """One of: outside, nodata, too few valid channels, duplicate id, not finite, and, where
-    outliers are rejected, disagrees with the scene (z = ...)."""
+    """One of: outside, nodata, too few valid channels, duplicate id, not finite (or beyond
+    :data:`MAX_REFLECTANCE`), and, where outliers are rejected, disagrees with the scene
+    (z = ...)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +117,7 @@ def pair_points(
     points
         Spectra in any CRS; they are moved to the scene's.
     channels
-        Channels of the cube; by default 400-1000 nm every 10 nm, cut to the points' range.
+        Channels of the cube; by default :func:`default_channels`.
     response
         Spectral response of the scene's bands; by default what the scene says.
     reject_outliers
@@ -122,7 +127,8 @@ def pair_points(
     Returns
     -------
     PairedPoints
-        Labels with rows, columns, band values ``(label, band)`` and spectra ``(label, channel)``.
+        Labels with rows, columns, band values ``(label, band)``, NaN at most in bands outside the
+        channels, and spectra ``(label, channel)``.
         Spectra that share a pixel are averaged.
 
     Raises
@@ -144,8 +150,9 @@ def pair_points(
     rows, cols = grid.to_pixels(*moved_points(points, grid, source))
     spectra, share = _on_channels(points, channels)
     bands = _bands_under(scene, grid, rows, cols)
-    reasons = _reasons(points, grid, rows, cols, bands, share)
-    matrix, used = response.matrix(channels), _compared(response, channels)
+    matrix, used = response.matrix(channels), covered_bands(response, channels)
+    # What lies outside the channels plays no part in the fit, so it may lack data.
+    reasons = _reasons(points, grid, rows, cols, bands[:, used], share)
     usable = np.array([reason is None for reason in reasons], bool)
     simulated, measured = spectra @ matrix[used].T, bands[:, used]
     measured[~grid.contains(rows, cols)] = np.nan
@@ -191,21 +198,71 @@ def pair_points(
 
 
 def default_channels(points: PointSpectra | None, *, fwhm_nm: float | None = None) -> ChannelGrid:
-    """400-1000 nm every 10 nm, cut to the range that the points cover."""
+    """400-1000 nm every 10 nm, cut to the range that at least 90 % of the spectra reach.
+
+    Of three spectra or more, one may end inside it at each side: its point is dropped then. Spectra
+    that share no range leave the one that they cover together.
+
+    Raises
+    ------
+    PointsError
+        If that range lies outside 400-1000 nm.
+    """
     channels = ChannelGrid.from_spec("400:1000:10", fwhm_nm)
     if points is None:
         return channels
-    measured = np.isfinite(points.reflectance).any(0)
-    covered = points.wavelengths_nm[measured]
+    starts, ends = _ranges(points)
+    if not len(starts):
+        return channels
+    low, high = _usual_range(starts, ends)
     # Half a channel beyond the first and last sample still rests on a measurement.
     margin = 5.0
     try:
-        return channels.within(float(covered.min()) - margin, float(covered.max()) + margin)
+        return channels.within(low - margin, high + margin)
     except ValueError as error:
         raise PointsError(
-            f"spectra of {points.source} cover {covered.min():.0f}-{covered.max():.0f} nm, the "
+            f"spectra of {points.source} cover {low:.0f}-{high:.0f} nm, the "
             "cube 400-1000 nm: give --wavelengths inside the range of the points"
         ) from error
+
+
+def channels_note(points: PointSpectra, channels: ChannelGrid) -> str | None:
+    """That default channels end where most spectra do and some go on; None if that is not so."""
+    starts, ends = _ranges(points)
+    if not len(starts):
+        return None
+    widest = ChannelGrid.from_spec("400:1000:10")
+    low, high = channels.centres_nm[[0, -1]]
+    step = 10.0
+    below = low > widest.centres_nm[0] and bool((starts <= low - step).any())
+    above = high < widest.centres_nm[-1] and bool((ends >= high + step).any())
+    if not (below or above):
+        return None
+    further = (below & (starts <= low - step)) | (above & (ends >= high + step))
+    return (
+        f"{int(further.sum())} of {len(starts)} spectra go beyond the channels, which end at "
+        f"{low:.0f} and {high:.0f} nm as most spectra do: give --wavelengths for a wider range, "
+        "which drops the points that do not cover it"
+    )
+
+
+def _ranges(points: PointSpectra) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """First and last wavelength of each spectrum that has a value, nm."""
+    finite = np.isfinite(points.reflectance)
+    finite = finite[finite.any(1)]
+    if not len(finite):
+        return np.empty(0), np.empty(0)
+    nm = points.wavelengths_nm
+    return nm[finite.argmax(1)], nm[::-1][finite[:, ::-1].argmax(1)]
+
+
+def _usual_range(starts: NDArray[np.float64], ends: NDArray[np.float64]) -> tuple[float, float]:
+    count = len(starts)
+    spared = max(1, int(RANGE_SHARE * count)) if count > 2 else 0
+    low, high = np.sort(starts)[count - 1 - spared], np.sort(ends)[spared]
+    if low > high:
+        low, high = starts.min(), ends.max()
+    return float(low), float(high)
 
 
 def moved_points(
@@ -274,6 +331,12 @@ def _bands_under(
     return np.asarray(under.transpose("point", "band").values, "f8")
 
 
+def is_reflectance(spectrum: NDArray[np.float64]) -> bool:
+    """Whether a spectrum has a number, and none that is infinite or beyond 1000."""
+    known = spectrum[~np.isnan(spectrum)]
+    return known.size > 0 and bool((np.abs(known) <= MAX_REFLECTANCE).all())
+
+
 def _reasons(
     points: PointSpectra,
     grid: PixelGrid,
@@ -287,7 +350,7 @@ def _reasons(
     reasons: list[str | None] = []
     for i, name in enumerate(points.ids):
         reason = None
-        if not np.isfinite(points.reflectance[i]).any() or np.isinf(points.reflectance[i]).any():
+        if not is_reflectance(points.reflectance[i]):
             reason = "not finite"
         elif name in seen:
             reason = "duplicate id"
@@ -300,10 +363,6 @@ def _reasons(
         seen.add(name)
         reasons.append(reason)
     return reasons
-
-
-def _compared(response: SpectralResponse, channels: ChannelGrid) -> NDArray[np.int64]:
-    return np.flatnonzero(response.coverage(channels) >= USED_COVERAGE)
 
 
 def _response_error(response: SpectralResponse, channels: ChannelGrid) -> NDArray[np.float64]:

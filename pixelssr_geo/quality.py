@@ -17,7 +17,9 @@ from pixelssr_geo.errors import PointsError
 from pixelssr_geo.pairing import (
     MIN_VALID_CHANNELS,
     SUSPICIOUS_Z,
+    channels_note,
     default_channels,
+    is_reflectance,
     pair_points,
 )
 from pixelssr_geo.scene import pixel_grid, scene_response
@@ -259,7 +261,8 @@ def assess_points(
     scene
         Reflectance, dims ``(band, y, x)``, lazy or not; 11 x 11 pixels around each point are read.
     channels
-        Channels of the cube; by default 400-1000 nm every 10 nm, cut to the points' range.
+        Channels of the cube; by default
+        :func:`pixelssr_geo.pairing.default_channels`.
     response
         Spectral response of the scene's bands; by default what the scene says.
 
@@ -268,8 +271,12 @@ def assess_points(
     PixelSSRError
         As :func:`pixelssr_geo.pairing.pair_points`, if points and scene cannot be brought together.
     """
-    if channels is None:
-        channels = default_channels(points) if scene is not None else _own_channels(points)
+    range_note = None
+    if channels is None and scene is not None:
+        channels = default_channels(points)
+        range_note = channels_note(points, channels)
+    elif channels is None:
+        channels = _own_channels(points)
     spectra = _spectrum_qualities(points, channels)
     if scene is None:
         reasons = _unusable(points, spectra)
@@ -303,7 +310,10 @@ def assess_points(
         bands=tuple(response.names[i] for i in paired.matches.bands),
         paired=paired,
         common_shift=shift,
-        notes=tuple(_common_notes(paired, shift, surroundings.grid)),
+        notes=(
+            *(() if range_note is None else (range_note,)),
+            *_common_notes(paired, shift, surroundings.grid),
+        ),
     )
 
 
@@ -475,7 +485,7 @@ def _unusable(points: PointSpectra, spectra: list[SpectrumQuality]) -> list[str 
     seen: set[str] = set()
     for name, values, own in zip(points.ids, points.reflectance, spectra, strict=True):
         reason = None
-        if not np.isfinite(values).any() or np.isinf(values).any():
+        if not is_reflectance(values):
             reason = "not finite"
         elif name in seen:
             reason = "duplicate id"
@@ -505,12 +515,15 @@ class _Surroundings:
     agreement: Agreement | None
     windows: NDArray[np.float32]
     """``(point, band, y, x)``, compared bands; NaN without data and outside."""
+    soft: NDArray[np.float64]
+    """What counts as dark in each compared band, in the scene's units."""
 
     @classmethod
     def of(cls, scene: xr.DataArray, points: PointSpectra, paired: PairedPoints) -> _Surroundings:
         matches = paired.matches
         windows = _windows(scene.isel(band=matches.bands), matches.rows, matches.cols)
-        return cls(points.ids, pixel_grid(scene), matches, paired.agreement, windows)
+        soft = _soft(matches.measured)
+        return cls(points.ids, pixel_grid(scene), matches, paired.agreement, windows, soft)
 
     def places(self) -> list[PlaceQuality]:
         inside = self.grid.contains(self.matches.rows, self.matches.cols)
@@ -560,14 +573,8 @@ class _Surroundings:
         around = around[np.isfinite(around).all(1)]
         if not len(around) or not np.isfinite(here).all() or not here.size:
             return float("nan")
-        ratio = log_ratio(around.astype("f8"), here.astype("f8"), self._soft())
+        ratio = log_ratio(around.astype("f8"), here.astype("f8"), self.soft)
         return float(np.sqrt((ratio**2).mean()))
-
-    def _soft(self) -> NDArray[np.float64]:
-        """What counts as dark in each band, in the scene's units."""
-        measured = self.matches.measured
-        known = measured[np.isfinite(measured).all(1)]
-        return np.maximum(SOFT * np.median(np.abs(known), axis=0), 1e-6)
 
     def _shift(self, at: int, z: float) -> Shift | None:
         """The nearest of the places that agree clearly better, and about as well as the best."""
@@ -614,6 +621,13 @@ class _Surroundings:
         # Points that agree to some per cent where they are need no better place.
         clear = here > 0.05 and misfit[best] < _CLEARLY_BETTER * here
         return best if clear else None
+
+
+def _soft(measured: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What counts as dark in each band ``(band,)``, from what points measure ``(point, band)``."""
+    known = measured[np.isfinite(measured).all(1)]
+    usual = np.median(np.abs(known), axis=0) if len(known) else np.zeros(measured.shape[1])
+    return np.maximum(SOFT * usual, 1e-6)
 
 
 def _offsets(reach: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -676,7 +690,12 @@ def _dropped(
 ) -> Iterator[Finding]:
     match reason:
         case "not finite":
-            yield Finding(reason, "fault", "no finite spectrum", "export it again or delete it")
+            yield Finding(
+                reason,
+                "fault",
+                "no finite spectrum, or numbers beyond 1000",
+                "export it again or delete it",
+            )
         case "duplicate id":
             yield Finding(reason, "fault", "its id is there before", "give it an id of its own")
         case "outside":

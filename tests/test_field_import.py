@@ -316,7 +316,54 @@ def test_files_that_differ_in_unit_by_size_are_told(tmp_path):
     text = "name,lon,lat\na,1,1\nb,2,2\n"
     points = import_spectra([tmp_path], coordinates=places(tmp_path / "p.txt", text)).points
     np.testing.assert_allclose(points.reflectance[:, 0], [0.5, 0.4])
-    assert any(note.startswith("units that files do not state differ") for note in points.notes)
+    (told,) = (note for note in points.notes if note.startswith("units that files do not state"))
+    assert "reflectance 0-1: 'a.csv'; reflectance in percent, divided by 100: 'b.csv'" in told
+
+
+def test_files_of_one_format_that_state_no_unit_get_one(tmp_path):
+    table(tmp_path / "grass.csv", ["grass"], levels(30.0))
+    table(tmp_path / "water.csv", ["water", "water_sd"], levels(1.2, 0.1))
+    text = "name,lon,lat\ngrass,1,1\nwater,2,2\n"
+    points = import_spectra([tmp_path], coordinates=places(tmp_path / "p.txt", text)).points
+    np.testing.assert_allclose(points.reflectance[:, 0], [0.3, 0.012])
+    np.testing.assert_allclose(points.spread[:, 0], [np.nan, 0.001])
+    assert "reflectance in percent, divided by 100 (by size): 2 files" in points.notes
+    assert not any(note.startswith("units that files") for note in points.notes)
+
+
+def test_one_file_in_percent_among_many_keeps_its_unit(tmp_path):
+    for name, level in (("a", 0.3), ("b", 0.4), ("c", 0.5), ("d", 30.0)):
+        table(tmp_path / f"{name}.csv", [name], levels(level))
+    text = "name,lon,lat\na,1,1\nb,2,2\nc,3,3\nd,4,4\n"
+    points = import_spectra([tmp_path], coordinates=places(tmp_path / "p.txt", text)).points
+    np.testing.assert_allclose(points.reflectance[:, 0], [0.3, 0.4, 0.5, 0.3])
+
+
+def test_deviations_in_a_file_are_the_spread_of_a_single_scan(tmp_path):
+    table(tmp_path / "oak.csv", ["oak", "oak_std"], levels(0.3, 0.02))
+    table(tmp_path / "tar.csv", ["tar_1", "tar_1_std", "tar_2"], levels(0.1, 0.01, 0.2))
+    text = "name,lon,lat\noak,1,1\ntar,2,2\n"
+    points = import_spectra([tmp_path], coordinates=places(tmp_path / "p.txt", text)).points
+    assert points.attributes["replicates"] == (1, 2)
+    np.testing.assert_allclose(points.reflectance[:, 0], [0.3, 0.15])
+    np.testing.assert_allclose(points.spread[:, 0], [0.02, np.std([0.1, 0.2], ddof=1)])
+    assert "standard deviations of 1 point are those in the files" in points.notes
+    assert any("1 point with replicates give way" in note for note in points.notes)
+
+
+def test_a_second_column_in_doubt_is_told(tmp_path):
+    (tmp_path / "snow.csv").write_text("400,0.9,0.03\n410,0.9,0.03\n420,0.8,0.02\n")
+    text = "name,lon,lat\nsnow 1,1,1\nsnow 2,2,2\n"
+    points = import_spectra([tmp_path], coordinates=places(tmp_path / "p.txt", text)).points
+    assert len(points) == 2
+    assert any(note.startswith("in doubt: a second column") for note in points.notes)
+
+
+def test_small_eastings_are_taken_in_the_system_that_is_given(field):
+    given_ = places(field / "places.txt", "name,x,y\noak,10,20\ntar,12,25\n")
+    found = read_coordinates(given_, crs="EPSG:32633")
+    np.testing.assert_array_equal([found.x, found.y], [[10, 12], [20, 25]])
+    assert CRS.from_wkt(found.crs_wkt).to_epsg() == 32633
 
 
 @pytest.mark.parametrize(
@@ -327,7 +374,7 @@ def test_files_that_differ_in_unit_by_size_are_told(tmp_path):
         ("name,lon,lat\noak,,\n", {}, PointsError, "has no row with two coordinates"),
         ("name,lon,lat\noak,x,2\n", {}, PointsError, "has the text 'x' in column 2"),
         ("name,x,y\noak,320000,5330000\n", {}, PointsError, "are no degrees.*give --crs"),
-        ("name,x,y\noak,1,1\n", {"crs": "EPSG:32633"}, SettingsError, "look like degrees"),
+        ("name,lon,lat\noak,1,1\n", {"crs": "EPSG:32633"}, SettingsError, "look like degrees"),
         ("name,x,y\noak,320000,1\n", {"crs": "EPSG:4326"}, SettingsError, "are no degrees"),
         ("name,x,y\noak,1,1\n", {"crs": "utm"}, SettingsError, "'utm' is not known"),
         ("name,lon,lat\nfir,1,1\n", {}, PointsError, "none of 5 spectra .* is named in"),
@@ -402,3 +449,26 @@ def test_the_asd_folder_is_ten_scans_and_ten_exports(shared_data, tmp_path):
         coordinates=places(tmp_path / "places.csv", text),
     )
     assert (done.files, len(done.points), len(done.left_out)) == (10, 10, 10)
+
+
+def test_coordinates_may_be_degrees_minutes_and_seconds(field):
+    text = "name;lat;lon\noak;53°30'36\"N;12 15 E\ntar;S 33° 30';12,5\n"
+    done = import_spectra([field], coordinates=places(field / "places.txt", text))
+    np.testing.assert_allclose(done.points.x, [12.25, 12.5])
+    np.testing.assert_allclose(done.points.y, [53.51, -33.5])
+
+
+def test_marks_between_digits_tell_plots_apart(tmp_path):
+    table(tmp_path / "s.csv", ["P11-1", "P1-12", "a 1"], levels(0.1, 0.2, 0.3))
+    text = "name,lon,lat\nP1-11,1,1\nP1_12,2,2\nA1,3,3\n"
+    done = import_spectra([tmp_path / "s.csv"], coordinates=places(tmp_path / "p.txt", text))
+    assert done.points.ids == ("P1_12", "A1")
+    assert [one.name for one in done.left_out] == ["P11-1"]
+
+
+def test_names_alike_but_for_their_marks_at_several_places_are_matched_exactly(tmp_path):
+    table(tmp_path / "s.csv", ["a-b", "A B", "c 1"], levels(0.1, 0.2, 0.3))
+    text = "name,lon,lat\na-b,1,1\nab,2,2\nc1,3,3\n"
+    done = import_spectra([tmp_path / "s.csv"], coordinates=places(tmp_path / "p.txt", text))
+    assert done.points.ids == ("a-b", "c1")
+    assert [one.name for one in done.left_out] == ["A B"]

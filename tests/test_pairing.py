@@ -5,7 +5,7 @@ import pytest
 from pyproj import CRS, Transformer
 
 from pixelssr_geo.errors import MissingCRSError, PointsError
-from pixelssr_geo.pairing import default_channels, pair_points
+from pixelssr_geo.pairing import channels_note, default_channels, pair_points
 from pixelssr_geo.scene import pixel_grid
 from pixelssr_geo.spectra import ChannelGrid
 from pixelssr_geo.testing import make_cube, make_points, make_scene
@@ -69,6 +69,17 @@ class TestDropped:
         scene.values[1, rows[3], cols[3]] = np.nan  # one band is enough
         assert reasons(pair_points(scene, points)) == {"p4": "nodata"}
 
+    def test_a_band_outside_the_channels_may_lack_data(self):
+        scene = make_scene()
+        scene.values[3] = np.nan
+        channels = ChannelGrid.from_spec("400:750:10")
+        paired = pair_points(scene, make_points(6), channels=channels)
+        assert paired.dropped == ()
+        assert paired.matches.bands.tolist() == [0, 1, 2]
+        scene.values[1] = np.nan
+        found = reasons(pair_points(scene, make_points(6), channels=channels))
+        assert set(found.values()) == {"nodata"}
+
     def test_too_few_valid_channels(self):
         points = moved(make_points(6), reflectance={2: np.nan})
         points.reflectance[2, 20:] = 0.2
@@ -88,6 +99,14 @@ class TestDropped:
     def test_not_finite(self):
         points = moved(make_points(6), reflectance={2: np.nan})
         points.reflectance[4, 7] = np.inf
+        assert reasons(pair_points(make_scene(), points)) == {
+            "p3": "not finite",
+            "p5": "not finite",
+        }
+
+    def test_numbers_beyond_a_thousand_are_no_reflectance(self):
+        points = make_points(6)
+        points.reflectance[2, 3], points.reflectance[4, 7] = -1.5e3, 2e4
         assert reasons(pair_points(make_scene(), points)) == {
             "p3": "not finite",
             "p5": "not finite",
@@ -205,6 +224,28 @@ class TestChannels:
         channels = default_channels(make_points(3, wavelengths="450:900:5"))
         assert channels.centres_nm[[0, -1]].tolist() == [450, 900]
         assert np.diff(channels.centres_nm).tolist() == pytest.approx([10] * 45)
+
+    def test_one_spectrum_that_goes_further_does_not_set_the_range(self):
+        points = make_points(30)
+        points.reflectance[1:, points.wavelengths_nm > 900] = np.nan
+        channels = default_channels(points)
+        assert channels.centres_nm[[0, -1]].tolist() == [400, 900]
+        assert pair_points(make_scene(), points).dropped == ()
+        told = channels_note(points, channels)
+        assert told.startswith("1 of 30 spectra go beyond the channels, which end at 400 and 900")
+
+    def test_one_short_spectrum_does_not_set_the_range(self):
+        points = make_points(6)
+        points.reflectance[2, points.wavelengths_nm < 600] = np.nan
+        channels = default_channels(points)
+        assert channels.centres_nm[0] == 400
+        assert channels_note(points, channels) is None
+
+    def test_spectra_without_a_common_range_leave_the_one_of_all(self):
+        points = make_points(6)
+        points.reflectance[::2, points.wavelengths_nm < 700] = np.nan
+        points.reflectance[1::2, points.wavelengths_nm > 650] = np.nan
+        assert default_channels(points).centres_nm[[0, -1]].tolist() == [400, 1000]
 
     def test_wavelengths_that_no_spectrum_has_do_not_count(self):
         points = make_points(3)

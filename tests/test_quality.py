@@ -11,6 +11,7 @@ from pixelssr_geo.pairing import pair_points
 from pixelssr_geo.points import PointSpectra
 from pixelssr_geo.quality import NEARBY, assess_points, quality_table
 from pixelssr_geo.scene import pixel_grid
+from pixelssr_geo.spectra import ChannelGrid
 from pixelssr_geo.testing import make_points, make_scene
 
 BENCHMARKS = Path(__file__).resolve().parent / "benchmarks"
@@ -38,6 +39,38 @@ def at_pixels(points, scene, rows, cols):
     """The points moved to pixels."""
     x, y = pixel_grid(scene).to_world(np.array(rows), np.array(cols))
     return replace(points, x=x, y=y)
+
+
+def test_what_is_dark_is_told_once_for_all_points(monkeypatch):
+    quality = importlib.import_module("pixelssr_geo.quality")
+    calls, plain = [], np.median
+    monkeypatch.setattr(quality.np, "median", lambda *a, **k: calls.append(1) or plain(*a, **k))
+    counts = []
+    for count in (20, 40):
+        calls.clear()
+        points = make_points(count)
+        surroundings = quality._Surroundings.of(
+            make_scene(), points, pair_points(make_scene(), points)
+        )
+        calls.clear()
+        assert len(surroundings.places()) == count
+        counts.append(len(calls))
+    assert counts == [0, 0]
+
+
+def test_a_scene_whose_other_bands_are_empty_is_no_place_without_data():
+    scene = make_scene()
+    scene.values[3] = np.nan
+    channels = ChannelGrid.from_spec("400:750:10")
+    found = assess_points(make_points(8), scene, channels=channels)
+    assert all(point.used for point in found.points)
+    assert all(np.isnan(point.place.nodata_distance) for point in found.points)
+
+
+def test_a_range_that_some_spectra_exceed_is_told():
+    points = make_points(30)
+    points.reflectance[1:, points.wavelengths_nm > 900] = np.nan
+    assert any("1 of 30 spectra go beyond" in n for n in assess_points(points, make_scene()).notes)
 
 
 class TestSpectrum:

@@ -42,6 +42,11 @@ def slabs(*images: NDArray[np.float32]) -> Iterator[tuple[slice, tuple[NDArray[n
         yield part, tuple(tables)
 
 
+def covered_bands(response: SpectralResponse, channels: ChannelGrid) -> NDArray[np.int64]:
+    """Indices of the bands whose response lies inside the channel grid; there may be none."""
+    return np.flatnonzero(response.coverage(channels) >= MIN_COVERAGE)
+
+
 def usable_bands(response: SpectralResponse, channels: ChannelGrid) -> NDArray[np.int64]:
     """Indices of the bands whose response lies inside the channel grid.
 
@@ -50,7 +55,7 @@ def usable_bands(response: SpectralResponse, channels: ChannelGrid) -> NDArray[n
     ResponseError
         If no band does.
     """
-    inside = np.flatnonzero(response.coverage(channels) >= MIN_COVERAGE)
+    inside = covered_bands(response, channels)
     if not len(inside):
         listed = ", ".join(f"{centre:.0f}" for centre in response.centres_nm)
         raise ResponseError(

@@ -11,15 +11,18 @@ import numpy as np
 
 from pixelssr_geo.errors import PointsError, SettingsError
 from pixelssr_geo.points.vector_file import listed, open_vector_file
+from pixelssr_geo.spectra_files.positions import degrees_of
 from pixelssr_geo.spectra_files.source import open_source
 from pixelssr_geo.spectra_files.tables import NAME_WORDS, column_of
-from pixelssr_geo.spectra_files.text import split_text
+from pixelssr_geo.spectra_files.text import MISSING, split_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from pyproj import CRS
+
+    from pixelssr_geo.spectra_files.text import TextTable
 
 DEGREES = "EPSG:4326"
 """The system of positions in degrees that name no other."""
@@ -134,7 +137,7 @@ def _of_table(path: Path, text: str, crs: CRS | None) -> Coordinates:
         )
     if not rows:
         raise PointsError(f"'{path}' has a header and no places below it: complete the table")
-    numbers = table.block(rows, chosen)
+    numbers = _positions(table, rows, chosen)
     good = [bool(np.isfinite(row).all()) for row in numbers]
     if not any(good):
         raise PointsError(f"'{path}' has no row with two coordinates: complete the table")
@@ -147,7 +150,8 @@ def _of_table(path: Path, text: str, crs: CRS | None) -> Coordinates:
     }
     x, y = numbers[good].T
     named = f"columns '{header[chosen[0]]}' and '{header[chosen[1]]}'"
-    wkt, note = _settled(x, y, crs, path)
+    geographic = chosen == (column_of(header, _LON), column_of(header, _LAT))
+    wkt, note = _settled(x, y, crs, path, named_degrees=geographic)
     notes = [f"coordinates from {named} of '{path.name}', {note}"]
     if missing := len(rows) - len(kept):
         notes.append(f"{missing} of {len(rows)} rows of '{path.name}' have no coordinates")
@@ -155,6 +159,23 @@ def _of_table(path: Path, text: str, crs: CRS | None) -> Coordinates:
         cell for row, keep in zip(rows, good, strict=True) if not keep for cell in table.rows[row]
     )
     return Coordinates(str(path), x, y, wkt, _by_name(columns), tuple(notes), placeless)
+
+
+def _positions(table: TextTable, rows: range, columns: Sequence[int]) -> NDArray[np.float64]:
+    """Numbers of two columns, ``(row, column)``; in degrees where their text is a position."""
+    try:
+        return table.block(rows, columns)
+    except PointsError:
+        found = np.full((len(rows), len(columns)), np.nan)
+        for at, row in enumerate(rows):
+            for place, column in enumerate(columns):
+                cell = _cell(table.rows[row], column)
+                if cell.lower() in MISSING:
+                    continue
+                if (degrees := degrees_of(cell)) is None:
+                    raise
+                found[at, place] = degrees
+        return found
 
 
 def _cell(row: Sequence[str], column: int) -> str:
@@ -194,7 +215,12 @@ def _plain(value: object) -> str:
 
 
 def _settled(
-    x: NDArray[np.float64], y: NDArray[np.float64], crs: CRS | None, path: Path
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    crs: CRS | None,
+    path: Path,
+    *,
+    named_degrees: bool = False,
 ) -> tuple[str, str]:
     degrees = are_degrees(x, y)
     if crs is None:
@@ -204,7 +230,8 @@ def _settled(
                 "names no coordinate reference system: give --crs, as EPSG:32633"
             )
         return known_crs(DEGREES).to_wkt(), f"taken as degrees ({DEGREES})"
-    if degrees and not crs.is_geographic and float(np.ptp(x)) < 180:
+    # Small eastings of a local system look like degrees too: only a name tells that they are.
+    if degrees and named_degrees and not crs.is_geographic:
         raise SettingsError(
             f"'{path}' has coordinates such as {x[0]:g}, {y[0]:g}, which look like degrees, and "
             f"--crs gives '{crs.name}': give the system of these columns, as {DEGREES}"

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pixelssr_geo.errors import PointsError
 from pixelssr_geo.field_import.left_out import LeftOut
+from pixelssr_geo.spectra.units import bright_ends, scale_by_size, scale_note
 from pixelssr_geo.spectra_files import library_data, read_spectra_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from pixelssr_geo.spectra_files import FieldSpectrum
 
 _EXPORTS = (".txt", ".csv")
+_BY_SIZE = {scale_note(scale, stated=False): scale for scale in (1.0, 100.0, 10_000.0)}
+_DARKEST = 0.01
+"""Bright end, reflectance, below which a file is rather in a unit of its own than in the others'."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +91,55 @@ def read_all(
         files += 1
         spectra += found
         paths += [path] * len(found)
-    return SpectraRead(tuple(spectra), tuple(paths), files, tuple(left_out))
+    return SpectraRead(_in_one_unit(spectra, paths), tuple(paths), files, tuple(left_out))
+
+
+def _in_one_unit(
+    spectra: Sequence[FieldSpectrum], paths: Sequence[Path]
+) -> tuple[FieldSpectrum, ...]:
+    """Spectra with the units settled anew that files of one format do not state.
+
+    The size of a dark file's numbers says little by itself: 1.2 may be water in percent. The third
+    quartile of the files decides, as that of the spectra does in a file, but for a file that would
+    be brighter than its own numbers allow, or darker than nearly all ground.
+    """
+    settled = list(spectra)
+    formats: dict[str, dict[Path, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for at, (one, path) in enumerate(zip(spectra, paths, strict=True)):
+        if one.attributes["unit"] in _BY_SIZE:
+            formats[one.attributes["format"]][path].append(at)
+    for files in formats.values():
+        scales = {path: _BY_SIZE[spectra[own[0]].attributes["unit"]] for path, own in files.items()}
+        if len(set(scales.values())) < 2:
+            continue
+        tops = {path: _bright_end([spectra[at] for at in own]) for path, own in files.items()}
+        numbers = np.array([tops[path] * scale for path, scale in scales.items()])
+        common = scale_by_size(numbers, "files without a unit")
+        for path, own in files.items():
+            factor = scales[path] / common
+            if factor < 1 and tops[path] * factor >= _DARKEST:
+                for at in own:
+                    settled[at] = _rescaled(spectra[at], factor, common)
+    return tuple(settled)
+
+
+def _bright_end(spectra: Sequence[FieldSpectrum]) -> float:
+    """The third quartile of the bright ends of a file's spectra, as its unit was told by."""
+    tops = [
+        float(bright_ends(one.reflectance[None], one.wavelengths_nm)[0])
+        for one in spectra
+        if np.isfinite(one.reflectance).any()
+    ]
+    return float(np.quantile(tops, 0.75, method="inverted_cdf")) if tops else float("nan")
+
+
+def _rescaled(one: FieldSpectrum, factor: float, scale: float) -> FieldSpectrum:
+    return replace(
+        one,
+        reflectance=one.reflectance * factor,
+        spread=None if one.spread is None else one.spread * factor,
+        attributes={**one.attributes, "unit": scale_note(scale, stated=False)},
+    )
 
 
 def _listed(places: Iterable[str | Path]) -> dict[Path, bool]:

@@ -16,7 +16,7 @@ from pixelssr_geo.field_import.left_out import LeftOut
 from pixelssr_geo.field_import.targets import Target, Targets, find_targets
 from pixelssr_geo.points import PointSpectra
 from pixelssr_geo.points.doubts import name_some, unit_doubts
-from pixelssr_geo.points.layouts import on_one_grid
+from pixelssr_geo.points.layouts import interpolated, on_one_grid
 from pixelssr_geo.spectra.units import BY_SIZE
 from pixelssr_geo.spectra_files.source import plain_stem
 from pixelssr_geo.spectra_files.tables import X_WORDS, Y_WORDS, column_of
@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from pixelssr_geo.field_import.coordinates import Coordinates
     from pixelssr_geo.spectra_files import FieldSpectrum
 
-_ABOUT_FILES = ("file", "format", "unit", "wavelength_unit", "overlap", "left_out")
+_ABOUT_FILES = ("file", "format", "unit", "wavelength_unit", "overlap", "left_out", "doubt")
+_SAYS = {"wavelength_unit": "wavelengths in ", "left_out": "left out: ", "doubt": "in doubt: "}
 _MOST_FILES = 5
 _MOST_UNLIKE = 10
 
@@ -83,8 +86,9 @@ def import_spectra(
 
     Notes
     -----
-    Scans of one target are averaged, and their standard deviation is kept. A scan unlike the others
-    is named in the points' notes and stays in the mean. Spectra of several instruments are
+    Scans of one target are averaged, and their standard deviation is kept; of a single one, that in
+    its file. A scan unlike the others is named in the points' notes and stays in the mean. Files of
+    one format that state no unit get one by the size of all their numbers. Spectra of several instruments are
     interpolated, each over its own range, to the union of their wavelengths.
 
     Raises
@@ -139,6 +143,9 @@ def _averaged(read: SpectraRead, found: Targets, coordinates: Coordinates | None
     for number, target in enumerate(targets):
         own = values[[row_of[at] for at in target.members]]
         means[number], spreads[number] = mean_and_spread(own)
+        alone = np.isfinite(own).sum(0) == 1
+        stated = _stated_spreads(read, target, grid)
+        spreads[number, alone] = np.where(np.isfinite(own), stated, 0.0).sum(0)[alone]
         unlike[target] = [
             read.spectra[target.members[scan]].name for scan in unlike_the_others(own)
         ]
@@ -149,6 +156,7 @@ def _averaged(read: SpectraRead, found: Targets, coordinates: Coordinates | None
         *(() if coordinates is None else coordinates.notes),
         *found.notes,
         *_unlike_note(unlike),
+        *_spread_notes(read, targets),
         *unit_doubts(ids, means, grid),
     ]
     return PointSpectra(
@@ -163,6 +171,40 @@ def _averaged(read: SpectraRead, found: Targets, coordinates: Coordinates | None
         attributes=_attributes(read, found, coordinates, unlike, ids),
         spread=spreads if np.isfinite(spreads).any() else None,
     )
+
+
+def _stated_spreads(
+    read: SpectraRead, target: Target, grid: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Standard deviations that files give for a target's scans, ``(scan, wavelength)``, or NaN."""
+    members = [read.spectra[at] for at in target.members]
+    return interpolated(
+        grid,
+        [None if one.spread is None else (one.wavelengths_nm, one.spread) for one in members],
+    )
+
+
+def _spread_notes(read: SpectraRead, targets: Sequence[Target]) -> list[str]:
+    """Whose the standard deviations are, where files give some."""
+    given = [
+        len(target.members)
+        for target in targets
+        if any(read.spectra[at].spread is not None for at in target.members)
+    ]
+    kept, replaced = sum(count == 1 for count in given), sum(count > 1 for count in given)
+    told = []
+    if kept:
+        told.append(f"standard deviations of {_points(kept)} are those in the files")
+    if replaced:
+        told.append(
+            f"standard deviations in the files of {_points(replaced)} with replicates give way to "
+            "those of the replicates"
+        )
+    return told
+
+
+def _points(count: int) -> str:
+    return "1 point" if count == 1 else f"{count} points"
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
@@ -189,14 +231,17 @@ def _recognised(read: SpectraRead, used: Sequence[int]) -> list[str]:
         for at in used:
             if (said := read.spectra[at].attributes.get(key)) is not None:
                 files[said].add(read.paths[at])
-        what = {"wavelength_unit": "wavelengths in ", "left_out": "left out: "}.get(key, "")
+        what = _SAYS.get(key, "")
         told += [f"{what}{said}: {_counted(len(paths))}" for said, paths in files.items()]
         sized = {said: paths for said, paths in files.items() if said.endswith(BY_SIZE)}
         if key == "unit" and len(sized) > 1:
-            fewest = min(sized.values(), key=len)
+            sets = "; ".join(
+                f"{said.removesuffix(BY_SIZE).strip()}: "
+                f"{name_some(sorted(path.name for path in paths))}"
+                for said, paths in sized.items()
+            )
             told.append(
-                "units that files do not state differ between them "
-                f"({name_some(sorted(path.name for path in fewest))}): check their values"
+                f"units that files do not state differ between them ({sets}): check their values"
             )
     return told
 

@@ -121,12 +121,17 @@ def find_targets(
 def plain_key(text: str) -> str:
     """A name without what people write differently: case, blanks, marks, the file's ending.
 
+    Between two digits a mark stays, whichever it is: it tells names apart.
+
     Examples
     --------
     >>> plain_key("Oak Leaf_01.asd") == plain_key("oakleaf-01")
     True
+    >>> plain_key("P1-11") == plain_key("P11-1"), plain_key("P1-11") == plain_key("p 1.11")
+    (False, True)
     """
-    return re.sub(r"[\s_.-]+", "", plain_name(text).casefold())
+    between_digits = re.sub(r"(?<=\d)[\s_.-]+(?=\d)", "-", plain_name(text).casefold())
+    return re.sub(r"(?<!\d)[\s_.-]+|[\s_.-]+(?!\d)", "", between_digits)
 
 
 def _rows(read: SpectraRead, labels: Sequence[str | None], index: _Index | None) -> dict[int, int]:
@@ -183,7 +188,7 @@ def _best_index(
     """The column whose values name most of the spectra."""
     best, most = None, -1
     for column, names in coordinates.columns.items():
-        index = _index(column, names)
+        index = _index(column, names, coordinates)
         matched = sum(
             index.row([*([label] if label else []), spectrum.name, plain_stem(path)]) is not None
             for spectrum, path, label in zip(read.spectra, read.paths, labels, strict=True)
@@ -195,14 +200,19 @@ def _best_index(
     return best
 
 
-def _index(column: str, names: tuple[str, ...]) -> _Index:
+def _index(column: str, names: tuple[str, ...], coordinates: Coordinates) -> _Index:
     exact: dict[str, int] = {}
     plain: dict[str, int] = {}
+    several: set[str] = set()
+    x, y = coordinates.x, coordinates.y
     for row, name in enumerate(names):
         if name:
             exact.setdefault(name, row)
-            plain.setdefault(plain_key(name), row)
-    return _Index(column, names, exact, plain)
+            first = plain.setdefault(key := plain_key(name), row)
+            if (x[first], y[first]) != (x[row], y[row]):
+                several.add(key)
+    # Names alike but for their marks, at several places, are told apart by their marks.
+    return _Index(column, names, exact, {k: row for k, row in plain.items() if k not in several})
 
 
 def _require_one_place(index: _Index, coordinates: Coordinates) -> None:

@@ -18,6 +18,10 @@ ID_NAMES = (
 )  # fmt: skip
 """Fields that name points, whatever their case; the first whose values differ is taken."""
 
+_IDS = ("id", "point_id", "sample_id")
+"""These are taken in their turn though some values recur: they are what the file calls its points,
+and another field would hide that some are there twice."""
+
 _NAMES_IN_ANY_CASE = 3
 """So many of :data:`ID_NAMES` are taken with repeated values too, if none has differing ones."""
 
@@ -38,11 +42,20 @@ def identifiers(frame: pd.DataFrame, column: str | None = None) -> tuple[tuple[s
     filled = [
         name for name in known if frame[name].notna().all() and not _is_structured(frame[name])
     ]
-    unique = [name for name in filled if frame[name].is_unique]
-    chosen = column or next(iter([*unique, *(name for name in usual if name in filled)]), "")
+    taken = [
+        name
+        for name in filled
+        if frame[name].is_unique or (name.casefold() in _IDS and _differs(frame[name]))
+    ]
+    chosen = column or next(iter([*taken, *(name for name in usual if name in filled)]), "")
     if not chosen:
         return tuple(f"point {number}" for number in range(1, len(frame) + 1)), ""
     return tuple(plain_key(value) for value in frame[chosen].tolist()), chosen
+
+
+def _differs(column: pd.Series[Any]) -> bool:
+    """Whether a field has more than one value: an id of 0 in all rows is one never filled in."""
+    return len(column) == 1 or column.nunique() > 1
 
 
 def _is_structured(column: pd.Series[Any]) -> bool:

@@ -38,7 +38,10 @@ class FoundSpectra:
     unit: str = ""
     """What the values were in, where :attr:`scales` do not say it."""
     spread: NDArray[np.float64] | None = None
-    """Standard deviation in the values' unit, ``(point, wavelength)``."""
+    """Standard deviation, ``(point, wavelength)``."""
+    spread_scales: NDArray[np.float64] | None = None
+    """What divides the spread as the file says, ``(point,)``; NaN, or None for all, if it is the
+    values' unit."""
     notes: tuple[str, ...] = ()
     """What else there is to say."""
     rows: NDArray[np.int64] | None = None

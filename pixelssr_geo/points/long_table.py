@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pixelssr_geo.points.vector_file import VectorFile
 
-_UNIT = r"(?:[\s_.\[(]*(?P<unit>nm|[uµμ]m|nanomet(?:er|re)s?|micromet(?:er|re)s?|angstroms?|å|cm-?1)[\])]*)?"
+_UNIT = r"(?:[\s_.\[(]*(?P<unit>nm|[uµμ]m|nanomet(?:er|re)s?|micromet(?:er|re)s?|angstroms?|å|(?<=[\[(])a(?=[\])])|cm-?1)[\])]*)?"
 WAVELENGTH = re.compile(
     rf"(?:wave_?lengths?|wave|wvls?|wls?|lambda|lam|nm|um|(?P<number>wave_?numbers?)){_UNIT}",
     re.IGNORECASE,
@@ -58,6 +58,10 @@ _KEY = re.compile(
     r"(?:\w*[_ ])?(?:id|fid|key|ref|name|point|plot|sample|site|station)", re.IGNORECASE
 )
 _SAMPLE_ROWS = 20_000
+_NEARBY = 2.0
+"""Positions of one place scatter about so many metres around their mean."""
+_DEGREE = 111_000.0
+"""Metres of one degree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,11 @@ class _Join:
     layer_field: str
     """Empty for the number of the feature."""
 
+    def side(self, frame: pd.DataFrame) -> dict[str, int]:
+        """The row of the layer for each key."""
+        column = frame[self.layer_field].tolist() if self.layer_field else frame.index.tolist()
+        return {_number_key(v): at for at, v in enumerate(column) if not is_no_value(v)}
+
 
 def table_candidates(
     file: VectorFile,
@@ -163,44 +172,100 @@ def _table_candidate(
 ) -> Candidate:
     rows = max(_SAMPLE_ROWS, 5 * len(frame))
     sample = file.read_table(table, [fields.wavelength, *fields.keys], rows=rows)
-    join = _find_join(sample, fields, frame, layer, file.fid_name(layer))
+    joins = _find_joins(sample, fields, frame, layer, file.fid_name(layer))
     what = f"values of field '{fields.value}' in table '{table}'"
-    if join is None:
+    if len(joins) != 1:
 
         def refuse() -> FoundSpectra:
+            if joins:
+                raise _two_joins(file, layer, table, joins)
             raise _not_joined(file, layer, frame, table, fields, sample)
 
         return Candidate(what, refuse, usable=False)
-    on = join.layer_field or file.fid_name(layer)
-    joined = join
+    joined = joins[0]
+    on = joined.layer_field or file.fid_name(layer)
 
     def read() -> FoundSpectra:
         return _read_table(file, frame, table, fields, joined)
 
-    return Candidate(f"{what}, joined by '{join.table_field}' to '{on}'", read)
+    return Candidate(f"{what}, joined by '{joined.table_field}' to '{on}'", read)
 
 
-def _find_join(
+def _find_joins(
     sample: pd.DataFrame, fields: LongFields, frame: pd.DataFrame, layer: str, fid: str
-) -> _Join | None:
-    """The fields by which rows belong to points: those that fit best by values, then by name."""
-    sides = {"": {plain_key(value) for value in frame.index}}
-    for name in map(str, frame.columns):
-        known = frame[name].dropna()
-        if len(known) and known.dtype.kind in "iufOT" and _is_key(known):
-            sides[name] = {plain_key(value) for value in known}
-    best: tuple[tuple[bool, int, float], _Join] | None = None
-    for key in fields.keys:
-        values = sample[key].dropna()
-        found = {plain_key(value) for value in values.unique()} if _hashable(values) else set()
-        if not found or _repeats(sample, key, fields.wavelength):
-            continue
-        for name, side in sides.items():
-            share = len(found & side) / len(found)
-            score = (share >= 0.5, _likeness(key, name or fid, layer), share)
-            if share and (best is None or score > best[0]):
-                best = score, _Join(key, name)
-    return best[1] if best else None
+) -> list[_Join]:
+    """The fields by which rows belong to points: those that fit best by values, then by name.
+
+    Two where they fit equally well and give rows to different points. Numbers of features fit by
+    chance: they count where the key is named so, or where the layer has nothing else.
+    """
+    named = [
+        name
+        for name in map(str, frame.columns)
+        if len(known := frame[name].dropna()) and known.dtype.kind in "iufOT" and _is_key(known)
+    ]
+    keys = [
+        key
+        for key in fields.keys
+        if _hashable(sample[key].dropna()) and not _repeats(sample, key, fields.wavelength)
+    ]
+    to_fields = [(_Join(key, name), name) for key in keys for name in named]
+    to_numbers = [(_Join(key, ""), fid) for key in keys]
+    by_name = [pair for pair in to_numbers if _names_features(pair[0].table_field, fid, layer)]
+    best, share = _best_joins([*to_fields, *by_name], sample, frame, layer)
+    if share < 1 and not any(_KEY.fullmatch(name) for name in named):
+        others, more = _best_joins(to_numbers, sample, frame, layer)
+        return others if more > share else best
+    return best
+
+
+def _best_joins(
+    joins: Sequence[tuple[_Join, str]], sample: pd.DataFrame, frame: pd.DataFrame, layer: str
+) -> tuple[list[_Join], float]:
+    """The best of some joins, one as good that gives other points, if there is, and their share."""
+    best: list[_Join] = []
+    top: tuple[bool, int, float] = (False, 0, 0.0)
+    for join, name in joins:
+        side = join.side(frame)
+        found = {_number_key(value) for value in sample[join.table_field].dropna().unique()}
+        share = len(found & side.keys()) / len(found) if found else 0.0
+        score = (share >= 0.5, _likeness(join.table_field, name, layer), share)
+        if share and (not best or score > top):
+            best, top = [join], score
+        elif share and score == top and len(best) == 1:
+            first, other = (_rows_of(one, sample, frame) for one in (best[0], join))
+            if first != other:
+                best.append(join)
+    return best, top[2]
+
+
+def _rows_of(join: _Join, sample: pd.DataFrame, frame: pd.DataFrame) -> list[int]:
+    side = join.side(frame)
+    return [side.get(_number_key(value), -1) for value in sample[join.table_field]]
+
+
+def _number_key(value: Any) -> str:
+    """A key as text, whole numbers without the zeros in front of them: 03 is 3."""
+    plain = plain_key(value)
+    return plain.lstrip("0") or "0" if plain.isdecimal() else plain
+
+
+def _names_features(key: str, fid: str, layer: str) -> bool:
+    """Whether a field is named as one that holds numbers of features."""
+    layer = layer.casefold()
+    own = {f"{name}_{end}" for name in (layer, layer.rstrip("s")) for end in ("fid", "id")}
+    plain = key.casefold()
+    return plain in {fid.casefold(), *own} or re.search(r"(?:^|_)fid(?:_|$)", plain) is not None
+
+
+def _two_joins(file: VectorFile, layer: str, table: str, joins: Sequence[_Join]) -> PointsError:
+    first, other = (
+        f"'{join.table_field}' to '{join.layer_field or file.fid_name(layer)}'" for join in joins
+    )
+    return PointsError(
+        f"table '{table}' of '{file.path}' can be joined to layer '{layer}' by {first} and by "
+        f"{other}, which give different points: give both one key of the same name"
+    )
 
 
 def _hashable(column: pd.Series[Any]) -> bool:
@@ -208,7 +273,8 @@ def _hashable(column: pd.Series[Any]) -> bool:
 
 
 def _is_key(column: pd.Series[Any]) -> bool:
-    return _hashable(column) and bool(column.is_unique)
+    """Whether each value is there once, also without the zeros in front of numbers."""
+    return _hashable(column) and len({_number_key(value) for value in column}) == len(column)
 
 
 def _repeats(sample: pd.DataFrame, key: str, wavelength: str) -> bool:
@@ -266,13 +332,12 @@ def _read_table(
     columns = [join.table_field, fields.wavelength, fields.value]
     columns += [fields.spread] if fields.spread else []
     rows = file.read_table(table, columns)
-    side = frame[join.layer_field].tolist() if join.layer_field else frame.index.tolist()
-    number = {plain_key(value): at for at, value in enumerate(side) if not is_no_value(value)}
+    number = join.side(frame)
     codes, keys = pd.factorize(rows[join.table_field])
     # The last one is for rows without a key, whose code is -1.
-    points = np.array([*(number.get(plain_key(key), -1) for key in keys), -1], "i8")[codes]
+    points = np.array([*(number.get(_number_key(key), -1) for key in keys), -1], "i8")[codes]
     found = _assemble(rows, fields, points, len(frame), where)
-    strangers = sorted({plain_key(key) for key in keys} - set(number))
+    strangers = sorted({_number_key(key) for key in keys} - set(number))
     notes = found.notes
     if strangers:
         said = f"{len(strangers)} spectra of table '{table}' belong to no point"
@@ -344,11 +409,14 @@ def _points_of_rows(
     named = {name.casefold(): name for name in reversed(fields.keys)}
     usual = [named[name] for name in ID_NAMES if name in named]
     others = [name for name in fields.keys if name not in usual and _KEY.fullmatch(name)]
+    scattered = []
     for name in (*usual, *others):
         codes = pd.factorize(frame[name])[0].astype("i8")
         several = codes.max() + 1 < len(codes) or len(codes) == 1
         if codes.min() >= 0 and several and not _pairs_repeat(codes, waves):
-            return name, codes
+            if _at_one_place(codes, x, y):
+                return name, codes
+            scattered.append(name)
     columns, lines = (pd.factorize(c)[0].astype("i8") for c in (x, y))
     places = pd.factorize(columns * len(y) + lines)[0].astype("i8")
     if _pairs_repeat(places, waves):
@@ -356,7 +424,23 @@ def _points_of_rows(
             f"{where} gives a wavelength twice for one place and has no field that tells the "
             "points apart, one value per point and wavelength is needed: add a field 'point_id'"
         )
+    if scattered and len(np.unique(places)) == len(places) > 1:
+        raise PointsError(
+            f"{where} gives the same {listed(scattered)} to features that are far apart, and each "
+            "feature has a place of its own: add a field 'point_id' that tells the points apart"
+        )
     return None, places
+
+
+def _at_one_place(codes: NDArray[np.int64], x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
+    """Whether the rows of each code are as near to one another as positions of one place are."""
+    degrees = bool((np.abs(x) <= 180).all() and (np.abs(y) <= 90).all())
+    nearby = _NEARBY / _DEGREE if degrees else _NEARBY
+    sizes = np.bincount(codes)
+    return all(
+        bool((np.abs(c - c[0] - (np.bincount(codes, c - c[0]) / sizes)[codes]) <= nearby).all())
+        for c in (x, y)
+    )
 
 
 def _pairs_repeat(codes: NDArray[np.int64], waves: NDArray[np.int64]) -> bool:

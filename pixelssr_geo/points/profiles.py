@@ -111,11 +111,12 @@ def read_profiles(frame: pd.DataFrame, column: str, spread: str | None, path: Pa
             "are needed: give --field or export it again"
         )
     grid, values, notes = on_one_grid(spectra)
-    deviations = None
+    deviations, spread_scales = None, None
     if spread is not None:
         other = _Reader(spread, path)
         pairs = [other.read(value, row) for row, value in enumerate(frame[spread].tolist(), 1)]
         deviations = interpolated(grid, pairs)
+        spread_scales = np.array(other.scales)
     empty = [str(row) for row, pair in enumerate(spectra, 1) if pair is None]
     if empty:
         notes = (*notes, f"{len(empty)} features have no spectrum (number {name_some(empty)})")
@@ -125,6 +126,7 @@ def read_profiles(frame: pd.DataFrame, column: str, spread: str | None, path: Pa
         wavelength_unit=" and ".join(sorted(reader.units)),
         scales=np.array(reader.scales),
         spread=deviations,
+        spread_scales=spread_scales,
         notes=notes,
     )
 
@@ -187,9 +189,9 @@ class _Reader:
             raise PointsError(f"{where} is binary and not JSON: save the profiles as JSON text")
 
     def _values(self, profile: dict[str, Any], where: str) -> NDArray[np.float64]:
-        y = profile["y"]
         try:
-            return np.array([np.nan if v is None else v for v in y], "f8")
+            _require_numbers("y", profile["y"])
+            return np.array([np.nan if v is None else v for v in profile["y"]], "f8")
         except (TypeError, ValueError, OverflowError) as error:
             raise _no_spectrum(where, error) from error
 
@@ -197,6 +199,7 @@ class _Reader:
         raw, unit = profile["x"], str(profile.get("xUnit") or "")
         if self._last is None or self._last != (raw, unit):
             try:
+                _require_numbers("x", raw)
                 x = np.array(raw, "f8")
             except (TypeError, ValueError, OverflowError) as error:
                 raise _no_spectrum(where, error) from error
@@ -210,6 +213,14 @@ class _Reader:
             self._last = (raw, unit)
         if y.shape != self._grid.shape:
             raise _unequal(where, self._grid.size, y.size)
+
+
+def _require_numbers(name: str, values: Any) -> None:
+    """Refuse what NumPy would turn into numbers, as text, its digits and truth values."""
+    if not isinstance(values, (list, tuple)):
+        raise TypeError(f"'{name}' is a {type(values).__name__}")
+    if others := set(map(type, values)) - {int, float, type(None)}:
+        raise TypeError(f"'{name}' holds a {min(other.__name__ for other in others)}")
 
 
 def require_once(grid: NDArray[np.float64], where: str) -> None:

@@ -17,7 +17,7 @@ from pixelssr_geo.points.spectrum_paths import path_candidates
 from pixelssr_geo.points.vector_file import listed, open_vector_file
 from pixelssr_geo.points.wide import wide_candidates
 from pixelssr_geo.spectra.units import reflectance_scales
-from pixelssr_geo.spectra_files.spectrum import FLAGS
+from pixelssr_geo.spectra_files.spectrum import without_flags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +74,8 @@ def read_points(
     spectra = {name for one in chosen.candidates for name in one.columns}
     known = attributes_of(frame, file.fields(chosen.layer), spectra | found.varying | {id_column})
     values, spread, said = _as_reflectance(found, ids, path)
+    if twice := len(ids) - len(set(ids)):
+        said += (f"{twice} of {len(ids)} points have an id of field '{id_column}' that recurs",)
     return PointSpectra(
         ids=ids,
         x=places[0],
@@ -92,8 +94,8 @@ def _as_reflectance(
     found: FoundSpectra, ids: Sequence[str], path: str | Path
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, tuple[str, ...]]:
     """Reflectance, its spread, and notes: the unit, the unit of wavelengths, what is in doubt."""
-    flagged = np.isin(found.values, FLAGS)
-    values = np.where(flagged, np.nan, found.values)
+    values = without_flags(found.values)
+    flagged = np.isnan(values) & ~np.isnan(found.values)
     if not np.isfinite(values).any():
         raise PointsError(
             f"'{path}' holds spectra without a single number, reflectance values are needed: "
@@ -107,7 +109,10 @@ def _as_reflectance(
         notes.append(f"{int(flagged.sum())} values such as -9999 taken as missing")
     spread = None
     if found.spread is not None:
-        spread = np.where(found.spread >= 0, found.spread, np.nan) / scales[:, None]
+        own = found.spread_scales
+        scales = scales if own is None else np.where(np.isfinite(own), own, scales)
+        spread = without_flags(found.spread)
+        spread = np.where(spread >= 0, spread, np.nan) / scales[:, None]
     return values, spread, (*notes, *unit_doubts(ids, values, grid))
 
 

@@ -81,7 +81,7 @@ def _read(frame: pd.DataFrame, column: str, path: Path) -> FoundSpectra:
         wavelength_unit=_said("wavelength_unit", chosen),
         scales=np.ones(len(frame)),
         unit=_said("unit", chosen),
-        spread=interpolated(grid, spreads) if replicated else None,
+        spread=interpolated(grid, spreads) if any(spreads) else None,
         notes=notes,
         attributes=_attributes(chosen),
     )
@@ -93,6 +93,7 @@ class _Library:
     def __init__(self, column: str, path: Path) -> None:
         self.column, self.path = column, path
         self._read: dict[Path, list[FieldSpectrum]] = {}
+        self._named: dict[Path, dict[str, list[FieldSpectrum]]] = {}
 
     def spectra(self, text: str, name: str, row: int, *, alone: bool) -> list[FieldSpectrum]:
         """The spectra that belong to one point: of its name, or all of a file that it has alone."""
@@ -102,10 +103,13 @@ class _Library:
             from pixelssr_geo.spectra_files import read_spectra_file
 
             self._read[file] = list(read_spectra_file(file))
+            names = self._named.setdefault(file, {})
+            for one in self._read[file]:
+                names.setdefault(one.name, []).append(one)
         found = self._read[file]
         if len(found) == 1:
             return found
-        named = [one for one in found if one.name == name]
+        named = self._named[file].get(name, [])
         if len(named) == 1 or (found and alone):
             return named if len(named) == 1 else found
         raise PointsError(
@@ -133,11 +137,13 @@ def _mean(
     tuple[NDArray[np.float64], NDArray[np.float64]] | None,
     tuple[NDArray[np.float64], NDArray[np.float64]] | None,
 ]:
-    """Mean of replicates, and their standard deviation if there are several."""
+    """Mean of replicates and their standard deviation, of a single one what its file says."""
     if not spectra:
         return None, None
     if len(spectra) == 1:
-        return (spectra[0].wavelengths_nm, spectra[0].reflectance), None
+        one = spectra[0]
+        own = None if one.spread is None else (one.wavelengths_nm, one.spread)
+        return (one.wavelengths_nm, one.reflectance), own
     grid, values, _ = on_one_grid([(one.wavelengths_nm, one.reflectance) for one in spectra])
     finite = np.isfinite(values)
     count = finite.sum(0)

@@ -22,6 +22,10 @@ BY_SIZE = "(by size)"
 """Marks a unit that was recognised by the size of the numbers."""
 STATED = "(stated)"
 """Marks a unit that the file states, or that its format prescribes."""
+LARGEST_NM = 30_000.0
+"""No channel lies beyond; larger numbers in names of columns are something else."""
+MANY_CHANNELS = 8
+"""So many columns named by numbers are channels, whatever else the names say."""
 MICROMETRES_END = 100.0
 """Wavelengths without a unit that are all below are micrometres."""
 
@@ -29,6 +33,8 @@ _WAVENUMBER = "1/cm"
 _UNITS = (
     ("nm", 1.0, r"nm|nanomet(?:er|re)s?"),
     ("Angstrom", 0.1, r"å|[aå]ngstr(?:o|ö|oe)ms?"),
+    # In a heading only in brackets behind the wavelength: it is an article, too.
+    ("Angstrom", 0.1, r"a"),
     ("um", 1e3, r"[uµμ]m|microns?|micromet(?:er|re)s?"),
     ("mm", 1e6, r"mm|millimet(?:er|re)s?"),
     ("m", 1e9, r"m|met(?:er|re)s?"),
@@ -37,10 +43,18 @@ _UNITS = (
 """Name, nanometres in one (wavenumbers have none), and spellings."""
 _NO_UNIT = {"", "-", "?", "none", "null", "unknown", "wavelength", "wavelengths"}
 # A lone m or mm in a heading is rather a height or a rain; per nm is a unit of radiance.
-_IN_HEADING = "|".join(spelt for name, _, spelt in _UNITS if name not in ("m", "mm"))
+_IN_HEADING = "|".join(
+    spelt for name, _, spelt in _UNITS if spelt != "a" and name not in ("m", "mm")
+)
 _HEADING = re.compile(
     rf"(?<![a-zåµμ/])(?:{_IN_HEADING}|[kmgt]?hz)(?![a-zåµμ0-9^\u2212\u207b-])", re.IGNORECASE
 )
+
+_ANGSTROM_BEHIND = re.compile(r"(?:wave|wv?l|lambda).*[\[(]\s*(a)\s*[\])]", re.IGNORECASE)
+
+_SPREAD_NM = 100.0
+_YEARS = (1900.0, 2100.0)
+_MOST_LONE, _FEWEST_ALIKE = 3, 6
 
 _CLEAR_NM = (400.0, 1000.0)
 _REFLECTANCE_END = 25_000.0
@@ -51,7 +65,10 @@ _SCALE_NOTES = {
     100.0: "reflectance in percent, divided by 100",
     10_000.0: "reflectance x 10000, divided by 10000",
 }
-_PERCENT = re.compile(r"%|percent|(?<![a-z])pct(?![a-z])")
+# A number right before it is that of a panel; 0-100 % is a unit.
+_PERCENT = re.compile(
+    r"(?<!\d)(?<!\d\s)(%|percent|(?<![a-z])pct(?![a-z]))|\b0\s*(-|\u2013|to|\.\.)\s*100(?!\d)"
+)
 _TIMES_10000 = re.compile(r"(?<!\d)10[ ,']?000(?!\d)|1e\+?0?4\b|10\^4")
 _FRACTION = re.compile(r"\b0(\.0)?\s*(-|\u2013|to|\.\.)\s*1(\.0)?(?!\d)|\bfraction\b")
 _NO_REFLECTANCE = re.compile(
@@ -112,6 +129,54 @@ def wavelengths_in_nm(
     return np.round(found, DECIMALS_NM), f"{name} {said}"
 
 
+def may_be_channels(wavelengths_nm: NDArray[np.float64], *, named: bool) -> bool:
+    """Whether numbers in the names of columns can be wavelengths and no years or plots.
+
+    Two whose names do not say that they are must be 100 nm apart, and a few must not be years.
+
+    Parameters
+    ----------
+    wavelengths_nm
+        ``(column,)``.
+    named
+        Whether units or words in the names say that they are wavelengths.
+    """
+    count = len(wavelengths_nm)
+    if named or count >= MANY_CHANNELS:
+        return True
+    if count < 2:
+        return False
+    low, high = float(wavelengths_nm.min()), float(wavelengths_nm.max())
+    years = low >= _YEARS[0] and high <= _YEARS[1]
+    return high - low >= _SPREAD_NM or (count > 2 and not years)
+
+
+def lone_ends(wavelengths_nm: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of the numbers, up to three at an end, are too far from the others to be channels.
+
+    A gap is too wide if it is 20 times the usual step, or 5 times the widest where steps are
+    alike. A year among the columns is such a number; the bands of multispectral sensors are none.
+
+    Parameters
+    ----------
+    wavelengths_nm
+        ``(column,)``, in any order.
+    """
+    order = np.argsort(wavelengths_nm, kind="stable")
+    lone = np.zeros(len(order), bool)
+    for ordered in (order, order[::-1]):
+        values = wavelengths_nm[ordered]
+        for count in range(1, min(_MOST_LONE, len(values) - _FEWEST_ALIKE) + 1):
+            steps = np.abs(np.diff(values[:-count]))
+            usual, widest = float(np.median(steps)), float(steps.max())
+            alike = widest <= 1.5 * usual
+            gap = abs(float(values[-count] - values[-count - 1]))
+            if usual > 0 and gap > (5 * widest if alike else 20 * usual):
+                lone[ordered[-count:]] = True
+                break
+    return lone
+
+
 def nm_in(unit: str) -> float | None:
     """How many nanometres one of a unit of length has; None if it is none that is known."""
     known = _unit_of(unit) or _unit_of(unit_in(unit))
@@ -128,8 +193,10 @@ def unit_in(heading: str) -> str:
     >>> unit_in("Wavenumber (cm-1)"), unit_in("wavelength of the enumerated scan")
     ('Wavenumber', '')
     """
-    found = _HEADING.search(heading)
-    return found[0] if found else ""
+    if found := _HEADING.search(heading):
+        return found[0]
+    behind = _ANGSTROM_BEHIND.search(heading)
+    return behind[1] if behind else ""
 
 
 def stated_scale(unit: object, where: str) -> float:
@@ -141,13 +208,13 @@ def stated_scale(unit: object, where: str) -> float:
         If the unit is not one of reflectance.
     """
     plain = "" if unit is None else str(unit).casefold()
-    for pattern, scale in ((_PERCENT, 100.0), (_TIMES_10000, 10_000.0), (_FRACTION, 1.0)):
-        if pattern.search(plain):
-            return scale
     if _NO_REFLECTANCE.search(plain):
         raise PointsError(
             f"{where} has values in '{unit}', reflectance is needed: convert them to reflectance"
         )
+    for pattern, scale in ((_TIMES_10000, 10_000.0), (_FRACTION, 1.0), (_PERCENT, 100.0)):
+        if pattern.search(plain):
+            return scale
     return float("nan")
 
 

@@ -39,6 +39,9 @@ class FieldSpectrum:
     """Longitude or easting; None if the file has no position."""
     y: float | None
     """Latitude or northing."""
+    spread: NDArray[np.float64] | None = None
+    """Standard deviation of the scans behind it that the file gives, reflectance, NaN where there
+    is none, ``(wavelength,)``; None without."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +70,8 @@ class Readings:
     """Whether detectors may overlap, so that wavelengths fall back where one follows another."""
     common: Mapping[str, str] = field(default_factory=dict)
     """Attributes of all spectra."""
+    spreads: Sequence[NDArray[np.float64] | None] = ()
+    """Standard deviation of each spectrum in the unit of :attr:`values`, or nothing."""
 
 
 def spectra_of(*parts: Readings) -> list[FieldSpectrum]:
@@ -82,7 +87,7 @@ def spectra_of(*parts: Readings) -> list[FieldSpectrum]:
     PointsError
         If wavelengths are missing, out of order or repeated, or the values are no reflectance.
     """
-    cleaned = [_without_flags(part.values) for part in parts]
+    cleaned = [without_flags(part.values) for part in parts]
     where = f"'{parts[0].file}'"
     grids = [wavelengths_in_nm(part.wavelengths, part.wavelength_unit, where) for part in parts]
     scale = parts[0].scale
@@ -94,7 +99,8 @@ def spectra_of(*parts: Readings) -> list[FieldSpectrum]:
     unit = scale_note(scale, stated=stated)
     spectra: list[FieldSpectrum] = []
     for part, values, (grid, said) in zip(parts, cleaned, grids, strict=True):
-        spectra += _spectra(part, grid, values / scale, {"unit": unit, "wavelength_unit": said})
+        units = {"unit": unit, "wavelength_unit": said}
+        spectra += _spectra(part, grid, values / scale, scale, units)
     return spectra
 
 
@@ -107,7 +113,11 @@ def ratio_of(target: NDArray[np.float64], reference: NDArray[np.float64]) -> NDA
 
 
 def _spectra(
-    part: Readings, grid: NDArray[np.float64], values: NDArray[np.float64], units: dict[str, str]
+    part: Readings,
+    grid: NDArray[np.float64],
+    values: NDArray[np.float64],
+    scale: float,
+    units: dict[str, str],
 ) -> list[FieldSpectrum]:
     order = _ascending(grid, part)
     common = {"file": Path(part.file).name, "format": part.format, **units, **part.common}
@@ -118,11 +128,25 @@ def _spectra(
         own = part.attributes[at] if part.attributes else {}
         place = part.positions[at] if part.positions else None
         x, y = place if place is not None else (None, None)
-        spectra.append(FieldSpectrum(name, grid[order], values[at, order], {**own, **common}, x, y))
+        spread = _spread(part.spreads[at] if part.spreads else None, scale, order)
+        about = {**own, **common}
+        spectra.append(FieldSpectrum(name, grid[order], values[at, order], about, x, y, spread))
     return spectra
 
 
-def _without_flags(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _spread(
+    values: NDArray[np.float64] | None, scale: float, order: NDArray[np.int64]
+) -> NDArray[np.float64] | None:
+    """Standard deviations as reflectance, negative ones as missing; None without any."""
+    if values is None:
+        return None
+    known = without_flags(values)[order] / scale
+    known = np.where(known >= 0, known, np.nan)
+    return known if np.isfinite(known).any() else None
+
+
+def without_flags(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values with NaN for those that stand for a missing one: :data:`FLAGS`, deleted, infinite."""
     flagged = np.isin(values, FLAGS) | (values < _DELETED_BELOW) | ~np.isfinite(values)
     return np.where(flagged, np.nan, values)
 

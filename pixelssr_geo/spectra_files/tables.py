@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pixelssr_geo.errors import PointsError
-from pixelssr_geo.spectra.units import stated_scale, unit_in
+from pixelssr_geo.spectra.units import LARGEST_NM, lone_ends, may_be_channels, stated_scale, unit_in
 from pixelssr_geo.spectra_files.positions import degrees_of
 from pixelssr_geo.spectra_files.source import plain_name, plain_stem
 from pixelssr_geo.spectra_files.spectrum import FieldSpectrum, Readings, spectra_of
@@ -48,12 +48,19 @@ _VALUE_WORDS = frozenset(
 _UNIT_ALONE = re.compile(r"percent|%|dn|(raw\s*)?counts?|(ir)?radiance|absorbance", re.IGNORECASE)
 _PERCENT_BEHIND = re.compile(r"[(\[]\s*(%|percent)\s*[)\]]", re.IGNORECASE)
 _SPREAD = re.compile(r"st(andar)?d[ ._-]*(dev|err)|\bstd\b|\bsd\b|stdev|uncertaint", re.IGNORECASE)
+_DEVIATION = re.compile(
+    r"(?:^|[\W_])"
+    r"(?:standard[ ._-]*deviation|std[ ._-]*dev(?:iation)?|std(?![ ._-]*err)|sd|stdev)"
+    r"(?:$|[\W_])",
+    re.IGNORECASE,
+)
+_AVERAGE = re.compile(r"(?:^|[\W_])(?:mean|average|avg)(?:$|[\W_])", re.IGNORECASE)
 _HEADER_WAVELENGTH = re.compile(
-    r"(?:wl|wvl|wavelength|wave|w|x|b|r|s|nm|band|refl?|reflectance)?[ _.]?"
+    r"(?:(?P<sure>wl|wvl|wavelength|wave|nm|refl?|reflectance)|w|x|b|r|s|band)?[ _.]?"
     r"(?P<number>\d+(?:[.,]\d+)?)[ _]?(?P<unit>nm|[uµμ]m)?",
     re.IGNORECASE,
 )
-_NM = (200.0, 30_000.0)
+_NM = (200.0, LARGEST_NM)
 _UM = (0.2, 30.0)
 _SPREAD_SHARE = 0.25
 
@@ -64,6 +71,8 @@ class _Wide:
     columns: tuple[int, ...]
     wavelengths: tuple[float, ...]
     unit: str
+    lone: tuple[str, ...]
+    """Columns that are named by a number far from the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,7 @@ class _Long:
     name: int
     wavelength: int
     value: int
+    spread: int | None
 
 
 def read_table(source: Source) -> list[FieldSpectrum] | None:
@@ -157,14 +167,26 @@ def _find_wide(table: TextTable) -> _Wide | None:
     ]
     for unit, (low, high), least in (("nm", _NM, 2), ("um", _UM, 3)):
         chosen = [
-            (column, value, match["unit"] or unit)
+            (column, value, match)
             for column, match in found
             if low <= (value := float(match["number"].replace(",", "."))) <= high
             and (unit == "nm" or not match["number"].isdigit())
         ]
-        if len(chosen) >= least:
-            columns, wavelengths, units = zip(*chosen, strict=True)
-            return _Wide(at, columns, wavelengths, units[0])
+        named = any(match["unit"] or match["sure"] for _, _, match in chosen)
+        values = np.array([value for _, value, _ in chosen])
+        if len(chosen) < least or not may_be_channels(
+            values * (1 if unit == "nm" else 1e3), named=named
+        ):
+            continue
+        far = lone_ends(values)
+        lone = [
+            cells[column]
+            for (column, _, m), own in zip(chosen, far, strict=True)
+            if own and not m["unit"]
+        ]
+        kept = [one for one in chosen if cells[one[0]] not in lone]
+        columns, wavelengths, matches = zip(*kept, strict=True)
+        return _Wide(at, columns, wavelengths, matches[0]["unit"] or unit, tuple(lone))
     return None
 
 
@@ -201,6 +223,9 @@ def _read_wide(table: TextTable, wide: _Wide) -> list[FieldSpectrum]:
             wavelength_unit=wide.unit,
             attributes=attributes,
             positions=[_place(own) for own in attributes],
+            common={"left_out": f"columns {', '.join(wide.lone)}, far from the other wavelengths"}
+            if wide.lone
+            else {},
         )
     )
 
@@ -328,18 +353,20 @@ def _read_rows(table: TextTable, found: _Rows) -> list[FieldSpectrum]:
     names, named = _column_names(headers, found, columns, table)
     if not columns:
         raise _header_alone(table)
-    kept = [at for at, column in enumerate(columns) if not _SPREAD.search(_cell(named, column))]
+    labels = [_cell(named, column) for column in columns]
+    spread_of = _paired_spreads(labels)
+    paired = set(spread_of.values())
+    kept = [at for at, label in enumerate(labels) if at not in paired and not _SPREAD.search(label)]
     values = table.block(rows, columns).T
     told = {}
     if not named and len(columns) == 2 and _is_spread(values[0], values[1]):
-        kept = [0]
-        names = [plain_stem(Path(table.file))]
+        told["doubt"] = "a second column may be standard deviations, read as a spectrum"
     if not kept:
         raise PointsError(
             f"'{table.file}' has standard deviations and no spectrum, a column of reflectance is "
             "needed: export it again"
         )
-    if len(kept) < len(columns):
+    if len(kept) + len(paired) < len(columns):
         told["left_out"] = "standard deviation"
     attributes = [
         {
@@ -351,7 +378,7 @@ def _read_rows(table: TextTable, found: _Rows) -> list[FieldSpectrum]:
     ]
     if len(kept) == 1 and not _VALUE_WORDS.isdisjoint(words(_cell(named, columns[kept[0]]))):
         names[kept[0]] = plain_stem(Path(table.file))
-    labels = [_cell(cells, found.column) for cells in headers]
+    above = [_cell(cells, found.column) for cells in headers]
     return spectra_of(
         Readings(
             file=table.file,
@@ -359,13 +386,49 @@ def _read_rows(table: TextTable, found: _Rows) -> list[FieldSpectrum]:
             names=[names[at] for at in kept],
             wavelengths=table.block(rows, [found.column])[:, 0],
             values=values[kept],
-            wavelength_unit=_wavelength_unit(labels),
+            wavelength_unit=_wavelength_unit(above),
             scale=_stated(named, f"'{table.file}'"),
             attributes=attributes,
             positions=[_place(own) for own in attributes],
             common=told,
+            spreads=[values[spread_of[at]] if at in spread_of else None for at in kept],
         )
     )
+
+
+def _paired_spreads(labels: Sequence[str]) -> dict[int, int]:
+    """Columns of spectra, and for each the column of its standard deviations.
+
+    They belong together by what is left of their names, as ``oak`` and ``oak_sd``. A lone column of
+    deviations without a name of its own belongs to a lone spectrum.
+    """
+    deviations = {at: _stem(label, _DEVIATION) for at, label in enumerate(labels)}
+    spectra = [
+        at
+        for at, label in enumerate(labels)
+        if deviations[at] is None and not _SPREAD.search(label)
+    ]
+    waiting: dict[str | None, list[int]] = {}
+    for at in spectra:
+        stem = _stem(labels[at], _AVERAGE) or _stem(labels[at])
+        waiting.setdefault(stem, []).append(at)
+    found: dict[int, int] = {}
+    for column, stem in deviations.items():
+        if stem and waiting.get(stem):
+            found[waiting[stem].pop(0)] = column
+    lone = [at for at, stem in deviations.items() if stem is not None]
+    if not found and len(spectra) == 1 and len(lone) == 1 and _SPREAD.search(labels[lone[0]]):
+        found[spectra[0]] = lone[0]
+    return found
+
+
+def _stem(label: str, mark: re.Pattern[str] | None = None) -> str | None:
+    """A name without a mark and without what separates words; None if it has not that mark."""
+    if mark is not None:
+        label, count = mark.subn(" ", label)
+        if not count:
+            return None
+    return re.sub(r"[\W_]+", "", label).casefold()
 
 
 def _names_columns(cells: Sequence[str], cut: Sequence[str], width: int) -> bool:
@@ -396,7 +459,7 @@ def _column_names(
 
 
 def _is_spread(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
-    """Whether an unnamed second column is rather the first one's standard deviation."""
+    """Whether an unnamed second column may be the first one's standard deviation."""
     both = np.isfinite(first) & np.isfinite(second)
     if not both.any() or (second[both] < 0).any():
         return False
@@ -430,16 +493,20 @@ def _stated(header: Sequence[str], where: str) -> float:
 def _find_long(table: TextTable) -> _Long | None:
     for at, row in enumerate(table.rows[:50]):
         wavelength = _with_word(row, _WAVELENGTH_WORDS)
-        value = _with_word(row, _VALUE_WORDS)
+        spread = next((at for at, cell in enumerate(row) if _DEVIATION.search(cell)), None)
+        # A heading may name deviations after the values: reflectance_sd.
+        value = _with_word(
+            ["" if at == spread else cell for at, cell in enumerate(row)], _VALUE_WORDS
+        )
         if wavelength is None or value is None or wavelength == value:
             continue
-        others = [c for c in range(len(row)) if c not in (wavelength, value)]
+        others = [c for c in range(len(row)) if c not in (wavelength, value, spread)]
         place = column_of([row[c] for c in others], NAME_WORDS)
         for column in others if place is None else (others[place],):
             below = [_cell(cells, column) for cells in table.rows[at + 1 :]]
             text = any(cell.lower() not in MISSING and not is_number(cell) for cell in below)
             if (place is not None or text) and _is_list(table, at, below, (wavelength, value)):
-                return _Long(at, column, wavelength, value)
+                return _Long(at, column, wavelength, value, spread)
     return None
 
 
@@ -463,13 +530,15 @@ def _read_long(table: TextTable, found: _Long) -> list[FieldSpectrum]:
     members: dict[str, list[int]] = {}
     for at, row in enumerate(rows):
         members.setdefault(_cell(table.rows[row], found.name), []).append(at)
-    others = [
-        at for at in range(len(header)) if at not in (found.name, found.wavelength, found.value)
-    ]
+    spectral = (found.name, found.wavelength, found.value, found.spread)
+    others = [at for at in range(len(header)) if at not in spectral]
+    deviations = None if found.spread is None else table.block(rows, [found.spread])[:, 0]
     scale = stated_scale(header[found.value], f"'{table.file}'")
     parts = []
     for name, own in members.items():
-        attributes = _attributes(header, table.rows[rows[own[0]]], others)
+        lines = [table.rows[rows[at]] for at in own]
+        same = [at for at in others if len({_cell(line, at) for line in lines}) == 1]
+        attributes = _attributes(header, lines[0], same)
         parts.append(
             Readings(
                 file=table.file,
@@ -481,6 +550,7 @@ def _read_long(table: TextTable, found: _Long) -> list[FieldSpectrum]:
                 scale=scale,
                 attributes=[attributes],
                 positions=[_place(attributes)],
+                spreads=[None if deviations is None else deviations[own]],
             )
         )
     return spectra_of(*parts)

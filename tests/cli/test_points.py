@@ -73,11 +73,17 @@ def test_a_picture_is_written_and_named(run, faulty, tmp_path):
     asked = (faulty.points, "--scene", faulty.scene, *SENSOR, "--picture", path)
     assert told(run, *asked)["picture"] == str(path)
     assert imread(path).ndim == 3
-    assert f"picture: {path}" in run("points", "inspect", *asked).out
+    kept = path.read_bytes()
+    refused = run("points", "inspect", *asked)
+    assert refused.code == 1
+    assert "exists" in refused.err
+    assert path.read_bytes() == kept
+    assert f"picture: {path}" in run("points", "inspect", *asked, "--overwrite").out
 
 
 def test_a_picture_that_cannot_be_written_is_said_in_one_line(run, faulty, tmp_path):
     ended = run("points", "inspect", faulty.points, "--picture", tmp_path / "none" / "p.png")
     assert ended.code == 1
-    assert ended.err.startswith("Error: the picture cannot be written")
+    assert ended.err.startswith("Error: cannot write")
+    assert "none/p.png" in ended.err
     assert ended.err.count("\n") == 1

@@ -236,3 +236,69 @@ class TestPointInEachRow:
 def test_fields_are_known_by_name_and_type(names, found):
     fields = long_fields(dict.fromkeys(names, "float64"))
     assert (None if fields is None else (fields.wavelength, fields.value)) == found
+
+
+class TestKeysThatFitByChance:
+    def test_numbers_with_zeros_in_front_are_the_same_names(self, field, made):
+        field.layer({"name": ["03", "01", "02"]})
+        keys = np.repeat([1, 2, 3], 4)
+        field.table({**made.long, "point": None, "sample": keys})
+        points = field.read()
+        assert points.notes[0].endswith("joined by 'sample' to 'name'")
+        np.testing.assert_allclose(points.reflectance, made.spectra[[2, 0, 1]])
+
+    def test_numbers_of_features_are_no_names(self, field, made):
+        made.long.pop("point")
+        field.layer({"name": list("cab")})
+        field.table({**made.long, "sample": np.repeat([1, 2, 3], 4)})
+        field.refused("no field of layer 'field' has them")
+
+    @pytest.mark.parametrize("key", ["field_id", "Field_FID", "fid_point"])
+    def test_a_key_that_is_named_so_holds_numbers_of_features(self, field, made, key):
+        made.long.pop("point")
+        field.layer({"name": list("cab")})
+        field.table({**made.long, key: np.repeat([2, 1, 3], 4)})
+        points = field.read()
+        np.testing.assert_allclose(points.reflectance, made.spectra[[1, 0, 2]])
+        assert points.notes[0].endswith(f"joined by '{key}' to 'fid'")
+
+    def test_two_fields_that_fit_alike_are_refused_and_named(self, field, made):
+        field.layer({"a": [1, 2, 3], "b": [3, 1, 2]})
+        field.table({**made.long, "point": np.repeat([1, 2, 3], 4)})
+        field.refused("by 'point' to 'a' and by 'point' to 'b', which give different points")
+
+    def test_two_fields_that_say_the_same_are_one(self, field, made):
+        field.layer({"a": [3, 1, 2], "b": ["3", "1", "2"]})
+        field.table({**made.long, "point": np.repeat([1, 2, 3], 4)})
+        np.testing.assert_allclose(field.read().reflectance, made.spectra[[2, 0, 1]])
+
+
+class TestCoarseKeysInEachRow:
+    def test_a_site_with_plots_at_several_places_is_no_key(self, field, made):
+        # Each plot has wavelengths of its own, so that none is there twice in the site.
+        places = np.repeat([[390_004, 5_809_996], [390_104, 5_809_988], [390_204, 5_809_980]], 4, 0)
+        made.long["point"] = np.repeat(["s", "s", "t"], 4)
+        nm = np.array(made.nm)
+        waves = np.concatenate([nm, nm + 5, nm])
+        rows = {"site": made.long.pop("point"), **made.long, "wavelength": waves}
+        field.layer(rows, geometry=shapely.points(places))
+        points = field.read()
+        assert len(points.ids) == 3
+        assert "points told apart by their places" in points.notes
+
+    def test_the_next_key_is_tried(self, field, made):
+        places = np.repeat([[390_004, 5_809_996], [390_104, 5_809_988], [390_204, 5_809_980]], 4, 0)
+        nm = np.array(made.nm)
+        rows = {
+            "id": np.repeat([1, 1, 2], 4),
+            **made.long,
+            "wavelength": np.concatenate([nm, nm + 5, nm]),
+        }
+        field.layer(rows, geometry=shapely.points(places))
+        points = field.read()
+        assert points.ids == ("a", "b", "c")
+
+    def test_where_nothing_fits_is_refused(self, field, made):
+        places = [[390_004 + 50 * at, 5_809_996] for at in range(12)]
+        field.layer(made.long, geometry=shapely.points(places))
+        field.refused("same 'point' to features that are far apart.*add a field 'point_id'")

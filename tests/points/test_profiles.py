@@ -258,3 +258,22 @@ class TestRefused:
     def test_the_length_is_checked_where_wavelengths_are_those_of_the_last(self, field, made):
         field.layer({"profiles": [made.profiles[0], made.profile([0.1, 0.2])]})
         field.refused("feature 2.*4 wavelengths and 2 values")
+
+
+@pytest.mark.parametrize(
+    "values", ['"1234"', '["0.1", "0.2", "0.3", "0.4"]', "[true, false, true, true]", '{"0": 1}']
+)
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_only_lists_of_numbers_are_spectra(field, name, values):
+    parts = {"x": "[450, 550, 650, 750]", "y": "[0.1, 0.2, 0.3, 0.4]", name: values}
+    text = ", ".join(f'"{key}": {value}' for key, value in parts.items())
+    field.layer({"profiles": [f"{{{text}}}"]})
+    field.refused("is not a spectrum.*TypeError")
+
+
+def test_the_spreads_own_unit_counts(field, made):
+    spreads = [made.profile(values * 10, yUnit="%") for values in made.spectra]
+    field.layer({"profiles": made.profiles, "profiles_std": spreads})
+    points = field.read()
+    np.testing.assert_allclose(points.reflectance, made.spectra)
+    np.testing.assert_allclose(points.spread, made.spectra / 10)

@@ -257,3 +257,29 @@ class TestGrowth:
         write_points(make_points(50), tmp_path / "field.gpkg")
         read_points(tmp_path / "field.gpkg")
         assert len(calls) == 1
+
+
+def test_deleted_and_infinite_values_are_missing(field, made):
+    values = made.spectra.copy()
+    values[0, 0], values[1, 1], values[2, 2] = -1.23e34, np.inf, -9999
+    field.layer({f"{nm:g}": values[:, at] for at, nm in enumerate(made.nm)})
+    points = field.read()
+    assert np.argwhere(np.isnan(points.reflectance)).tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert "3 values such as -9999 taken as missing" in points.notes
+
+
+class TestIdsThatRecur:
+    def test_are_kept_and_told(self, field, made):
+        field.layer({"id": ["a", "a", "b"], "plot": [1, 2, 3], "profiles": made.profiles})
+        points = field.read()
+        assert points.ids == ("a", "a", "b")
+        assert "1 of 3 points have an id of field 'id' that recurs" in points.notes
+
+    def test_count_behind_names_that_differ(self, field, made):
+        names = {"name": list("xyz"), "sample_id": [1, 1, 2]}
+        field.layer({**names, "profiles": made.profiles})
+        assert field.read().ids == ("x", "y", "z")
+
+    def test_are_passed_by_where_nobody_filled_them_in(self, field, made):
+        field.layer({"id": [0, 0, 0], "plot": [1, 2, 3], "profiles": made.profiles})
+        assert field.read().ids == ("1", "2", "3")

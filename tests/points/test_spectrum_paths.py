@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from pixelssr_geo.points.spectrum_paths import _Library
+
 
 def write_spectrum(path, nm, *columns):
     path.parent.mkdir(exist_ok=True)
@@ -70,6 +72,34 @@ def test_points_that_share_a_file_have_its_spectra_of_their_names(field, fine):
     points = field.read()
     np.testing.assert_allclose(points.reflectance, fine[1][[2, 0, 1]])
     assert points.spread is None
+
+
+def test_many_points_that_share_a_file_take_no_ages(field):
+    nm = np.arange(400.0, 1001.0, 50)
+    count = 1500
+    write_spectrum(field.path.parent / "all.csv", nm, *np.full((count, len(nm)), 0.3))
+    compared = []
+
+    class Name(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            compared.append(1)
+            return str.__eq__(self, other)
+
+    library = _Library("file", field.path)
+    for row in range(count):
+        (found,) = library.spectra("all.csv", Name(f"r{row}"), row, alone=False)
+        assert found.name == f"r{row}"
+    assert len(compared) <= 3 * count
+
+
+def test_deviations_in_the_file_of_one_point_are_its_spread(field):
+    header = "wavelength,a,a_std\n"
+    rows = "".join(f"{nm},0.3,0.02\n" for nm in range(400, 1001, 10))
+    (field.path.parent / "a.csv").write_text(header + rows)
+    field.layer({"name": ["a"], "file": ["a.csv"]})
+    np.testing.assert_allclose(field.read().spread, 0.02)
 
 
 def test_names_that_a_shared_file_does_not_have_are_refused(field, fine):

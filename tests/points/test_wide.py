@@ -116,3 +116,36 @@ def test_what_a_name_says_is_read_back(prefix, tenths, unit):
 @pytest.mark.parametrize("name", ["b1_443", "ndvi_2020", "id1", "wl", "photo_665.jpg", "nm"])
 def test_other_names_are_no_wavelengths(name):
     assert COLUMN.fullmatch(name) is None
+
+
+def test_a_year_beside_wavelengths_is_an_attribute(field, made):
+    columns = {f"{nm}": [0.1, 0.2, 0.3] for nm in range(400, 1001, 50)}
+    field.layer({**columns, "2021": [7, 8, 9]})
+    points = field.read()
+    assert points.wavelengths_nm[-1] == 1000
+    assert points.attributes["2021"] == (7, 8, 9)
+    assert any("column '2021' is far from" in note for note in points.notes)
+
+
+def test_years_and_large_numbers_are_no_wavelengths(field, made):
+    years = {"v2019": [1.0, 2.0, 3.0], "v2020": [2.0, 3.0, 4.0]}
+    field.layer({"profiles": made.profiles, **years, "X_300000": [1, 2, 3], "X_400000": [1, 2, 3]})
+    points = field.read()
+    assert points.attributes["v2019"] == (1, 2, 3)
+    assert points.attributes["X_300000"] == (1, 2, 3)
+
+
+def test_two_columns_near_one_another_need_a_word_or_a_unit(field):
+    field.layer({"v2019": [0.1, 0.2], "v2020": [0.1, 0.2]})
+    field.refused("holds no spectra")
+    field.layer({"wl_660": [0.1, 0.2], "wl_665": [0.1, 0.2]}, name="other")
+    assert field.read(layer="other").wavelengths_nm.tolist() == [660, 665]
+
+
+def test_deviations_named_after_their_values_are_the_spread(field, made):
+    named = {f"R_{nm:g}": made.spectra[:, at] for at, nm in enumerate(made.nm)}
+    spread = {f"R_std_{nm:g}": made.spectra[:, at] / 10 for at, nm in enumerate(made.nm)}
+    field.layer({**spread, **named, **{f"X_std_{nm:g}": [9.0] * 3 for nm in made.nm}})
+    points = field.read()
+    np.testing.assert_allclose(points.reflectance, made.spectra)
+    np.testing.assert_allclose(points.spread, made.spectra / 10)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pixelssr_geo.errors import PointsError, ResponseError
 from pixelssr_geo.spectra.units import (
     bright_ends,
+    lone_ends,
     nm_in,
     reflectance_scales,
     scale_by_size,
@@ -162,3 +163,45 @@ def test_units_in_headings(heading, unit):
 )
 def test_nanometres_in_a_unit_of_length(unit, nm):
     assert nm_in(unit) == nm
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale"),
+    [
+        ("Reflectance (relative to 99% panel)", np.nan), ("reflectance 0-1 (99% panel)", 1),
+        ("reflectance 0-1 (99 % panel)", 1), ("reflectance 0-100%", 100), ("refl. %", 100),
+        ("reflectance, percent of a 99 percent panel", 100),
+    ],
+)  # fmt: skip
+def test_a_percentage_of_the_panel_is_no_unit(unit, scale):
+    np.testing.assert_equal(stated_scale(unit, "x"), scale)
+
+
+@pytest.mark.parametrize(
+    "unit", ["transmittance (%)", "absorbance, percent", "radiance x 10000", "DN 0-1"]
+)
+def test_what_is_no_reflectance_is_refused_in_any_unit(unit):
+    with pytest.raises(PointsError, match="reflectance is needed: convert them"):
+        stated_scale(unit, "x")
+
+
+def test_a_is_angstrom_as_a_unit_and_in_brackets_behind_a_wavelength():
+    nm, said = wavelengths_in_nm(np.array([4000.0, 5000.0]), "A", "x")
+    assert nm.tolist() == [400, 500]
+    assert said == "Angstrom (stated)"
+    assert unit_in("Wavelength (A)") == "A"
+    assert unit_in("Site (A)") == unit_in("wavelengths of a scan") == ""
+
+
+def test_numbers_far_from_regular_wavelengths_stand_alone():
+    grid = np.arange(400.0, 1001.0, 50.0)
+    assert lone_ends(np.append(2021.0, grid)).tolist() == [True] + [False] * len(grid)
+    assert lone_ends(np.r_[grid, 2019, 2020, 2021]).sum() == 3
+    # Landsat 8, Sentinel-2 with two and with one band in the short-wave infrared, a spectrometer.
+    for bands in (
+        [443, 482, 561, 655, 865, 1609, 2201],
+        [443, 490, 560, 665, 705, 740, 783, 842, 865, 1610, 2190],
+        [443, 490, 560, 665, 705, 740, 783, 842, 865, 1610],
+        np.r_[350:1340, 1420:1800, 1960:2400],
+    ):
+        assert not lone_ends(np.array(bands, "f8")).any()

@@ -224,13 +224,64 @@ def test_columns_of_blanks_with_a_commented_header():
     (one,) = read_text(text, name="lawn.txt")
     assert one.name == "lawn"
     np.testing.assert_allclose(one.reflectance, [0.0100807, 0.0102516, 0.0103])
-    assert one.attributes["left_out"] == "standard deviation"
+    np.testing.assert_allclose(one.spread, [0.00188929, 0.00184465, 0.0018])
+    assert "left_out" not in one.attributes
 
 
-def test_an_unnamed_second_column_that_is_a_deviation_is_left_out():
-    (one,) = read_text("350.0 0.05 0.003\n351.0 0.06 0.003\n352.0 0.06 0.002\n", name="horse.txt")
-    assert one.attributes["left_out"] == "standard deviation"
-    assert len(read_text("350.0 0.05 0.3\n351.0 0.06 0.3\n352.0 0.06 0.2\n")) == 2
+def test_an_unnamed_dark_second_column_is_kept_and_told():
+    both = read_text("350.0 0.9 0.03\n351.0 0.9 0.03\n352.0 0.8 0.02\n", name="snow.txt")
+    assert [one.name for one in both] == ["snow 1", "snow 2"]
+    assert [one.reflectance[0] for one in both] == [0.9, 0.03]
+    assert all("may be standard deviations" in one.attributes["doubt"] for one in both)
+    plain = read_text("350.0 0.05 0.3\n351.0 0.06 0.3\n352.0 0.06 0.2\n")
+    assert [one.attributes.get("doubt") for one in plain] == [None, None]
+
+
+@pytest.mark.parametrize("mark", ["a_std", "a sd", "A_Stdev", "std a", "a (sd)", "a std dev"])
+def test_columns_of_deviations_become_the_spread_of_their_spectrum(mark):
+    text = f"wavelength,a,{mark},b\n400,10,1,20\n410,12,2,21\n420,14,-9999,22\n"
+    first, second = read_text(text)
+    assert [first.name, second.name] == ["a", "b"]
+    np.testing.assert_allclose(first.reflectance, [0.1, 0.12, 0.14])
+    np.testing.assert_allclose(first.spread, [0.01, 0.02, np.nan])
+    assert second.spread is None
+    assert "left_out" not in first.attributes
+
+
+def test_means_and_deviations_belong_together_by_their_names():
+    text = "wavelength,oak mean,oak std,tar mean,tar std\n400,.1,.01,.2,.02\n410,.1,.01,.2,.02\n"
+    oak, tar = read_text(text)
+    assert [oak.name, tar.name] == ["oak mean", "tar mean"]
+    assert [oak.spread[0], tar.spread[0]] == [0.01, 0.02]
+
+
+def test_a_name_with_sd_in_it_and_no_partner_is_a_spectrum():
+    names = ["site_sd_1", "site_sd_2"]
+    spectra = read_text("wavelength,site_sd_1,site_sd_2\n400,.1,.2\n410,.1,.2\n420,.1,.2\n")
+    assert [one.name for one in spectra] == names
+
+
+def test_standard_errors_are_left_out():
+    one, two = read_text("wavelength,a,b,a std err\n400,.1,.2,.01\n410,.1,.2,.01\n")
+    assert one.spread is None
+    assert two.attributes["left_out"] == "standard deviation"
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 1, 3, 2)])
+def test_a_long_list_gives_spread_and_attributes_that_are_one_for_a_spectrum(order):
+    columns = [
+        ["id", "a", "a", "a", "b", "b", "b"],
+        ["wavelength", *[400, 410, 420] * 2],
+        ["reflectance", 10, 20, 30, 40, 50, 60],
+        ["reflectance_std", 1, 2, 3, 4, 5, 6],
+    ]
+    more = [["cover", *"gggsss"], ["line", *range(6)]]
+    rows = zip(*(columns[at] for at in order), *more, strict=True)
+    a, b = read_text("\n".join(",".join(map(str, row)) for row in rows) + "\n")
+    np.testing.assert_allclose([a.spread, b.spread], [[0.01, 0.02, 0.03], [0.04, 0.05, 0.06]])
+    np.testing.assert_allclose(b.reflectance, [0.4, 0.5, 0.6])
+    assert [one.attributes["cover"] for one in (a, b)] == ["g", "s"]
+    assert not {"line", "reflectance_std"} & set(a.attributes)
 
 
 names_ = st.lists(
@@ -323,7 +374,7 @@ def test_a_table_of_a_thousand_spectra_takes_no_ages(tmp_path):
     [
         ("lmu_insitu_1nm.txt", 9, 350, 2500, 1, "\t"),
         ("pasadena_BeckmanLawn.txt", 1, 350, 2500, 1, None),
-        ("pasadena_Horse_Trial2.txt", 1, 350, 2500, 0, None),
+        ("pasadena_Horse_Trial2.txt", 2, 350, 2500, 0, None),
     ],
 )
 def test_real_columns_agree_with_numpys_reading(
@@ -360,3 +411,21 @@ def test_real_tables_of_attributes_alone_are_no_spectra(shared_data):
     for name in ("earthlib_spectra.csv", "roberts2017_urban.csv", "prosail_soil_reflectance.txt"):
         with pytest.raises(PointsError, match="is no spectrometer file"):
             read_spectra_file(shared_data / "spectra" / name)
+
+
+def test_a_year_beside_wavelengths_is_an_attribute():
+    header = ",".join(["name", *map(str, range(400, 1001, 50)), "2021"])
+    (one,) = read_text(f"{header}\noak,{','.join(['0.2'] * 13)},7\n")
+    assert one.wavelengths_nm[-1] == 1000
+    assert one.attributes["2021"] == "7"
+    assert one.attributes["left_out"] == "columns 2021, far from the other wavelengths"
+
+
+def test_two_years_are_no_wavelengths():
+    with pytest.raises(PointsError, match="is no spectrometer file"):
+        read_text("name,2019,2020\noak,0.1,0.2\ntar,0.2,0.3\n")
+
+
+def test_a_in_the_heading_of_wavelengths_is_angstrom():
+    (one,) = read_text("Wavelength (A),oak\n4000,0.1\n5000,0.2\n6000,0.3\n")
+    assert one.wavelengths_nm.tolist() == [400, 500, 600]
