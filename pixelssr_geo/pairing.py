@@ -10,7 +10,6 @@ import xarray as xr
 
 from pixelssr_geo.agreement import Agreement, Scores, fit_agreement
 from pixelssr_geo.errors import MissingCRSError, PointsError
-from pixelssr_geo.estimator.projection import covered_bands
 from pixelssr_geo.labels import Labels
 from pixelssr_geo.scene import check_response, pixel_grid, scene_response
 from pixelssr_geo.spectra import ChannelGrid, SpectralResponse, resample_to_channels
@@ -150,7 +149,7 @@ def pair_points(
     rows, cols = grid.to_pixels(*moved_points(points, grid, source))
     spectra, share = _on_channels(points, channels)
     bands = _bands_under(scene, grid, rows, cols)
-    matrix, used = response.matrix(channels), covered_bands(response, channels)
+    matrix, used = response.matrix(channels), response.covered_bands(channels)
     # What lies outside the channels plays no part in the fit, so it may lack data.
     reasons = _reasons(points, grid, rows, cols, bands[:, used], share)
     usable = np.array([reason is None for reason in reasons], bool)

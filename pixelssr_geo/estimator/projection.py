@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
     from pixelssr_geo.spectra import ChannelGrid, SpectralResponse
 
-MIN_COVERAGE = 0.95
-"""Share of a band's response that must lie inside the channel grid for the band to be used."""
-
-
 SLAB_PIXELS = 1 << 14
 """Pixels that are worked on at a time: few enough for a core's cache, many enough for BLAS."""
 
@@ -42,11 +38,6 @@ def slabs(*images: NDArray[np.float32]) -> Iterator[tuple[slice, tuple[NDArray[n
         yield part, tuple(tables)
 
 
-def covered_bands(response: SpectralResponse, channels: ChannelGrid) -> NDArray[np.int64]:
-    """Indices of the bands whose response lies inside the channel grid; there may be none."""
-    return np.flatnonzero(response.coverage(channels) >= MIN_COVERAGE)
-
-
 def usable_bands(response: SpectralResponse, channels: ChannelGrid) -> NDArray[np.int64]:
     """Indices of the bands whose response lies inside the channel grid.
 
@@ -55,7 +46,7 @@ def usable_bands(response: SpectralResponse, channels: ChannelGrid) -> NDArray[n
     ResponseError
         If no band does.
     """
-    inside = covered_bands(response, channels)
+    inside = response.covered_bands(channels)
     if not len(inside):
         listed = ", ".join(f"{centre:.0f}" for centre in response.centres_nm)
         raise ResponseError(

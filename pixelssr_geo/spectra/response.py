@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Shape = Literal["gaussian", "box"]
 
+MIN_COVERAGE = 0.95
+"""Share of a band's response that must lie inside the channel grid for the band to be used."""
+
 _LEAST_COVERED = 1e-6
 """A band with less of its response inside a grid is not seen by it."""
 _NEGATIVE_NOISE = 0.05
@@ -228,6 +231,10 @@ class SpectralResponse:
             else None
         )
         return self._integrate(grid.centres_nm, grid.range_nm, gaps).covered
+
+    def covered_bands(self, grid: ChannelGrid) -> NDArray[np.int64]:
+        """Indices of the bands whose response lies inside the grid; there may be none."""
+        return np.flatnonzero(self.coverage(grid) >= MIN_COVERAGE)
 
     def matrix(self, grid: ChannelGrid) -> NDArray[np.float64]:
         """How each band sees a cube on the grid: S, ``(band, channel)``.
