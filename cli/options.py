@@ -87,6 +87,14 @@ agreement_options = stacked(
         "top of atmosphere) and the points; a gain needs 3 of them, gain and offset 5.",
     ),
     click.option(
+        "--units",
+        type=click.Choice(["reflectance", "scene"]),
+        default="reflectance",
+        show_default=True,
+        help="Of the cube with --calibrate: the points' reflectance, or the scene's own units, the "
+        "calibration undone.",
+    ),
+    click.option(
         "--reject-outliers",
         is_flag=True,
         help="Leave out points that disagree strongly with the scene: moved, shaded, changed.",

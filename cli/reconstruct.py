@@ -114,7 +114,7 @@ def reconstruct(
         draw(
             quicklook,
             open_cube(path),
-            labels=paired.labels if paired else None,
+            labels=model.labels_in_units(),
             names=paired.ids if paired else (),
             title=f"{place_name(path)}, method {settings.method}",
         )

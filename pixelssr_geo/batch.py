@@ -18,7 +18,7 @@ from pixelssr_geo.place import place, place_name, shown
 from pixelssr_geo.points import read_points
 from pixelssr_geo.reconstruction import Summary, reconstruct_to_file, run_cluster
 from pixelssr_geo.scene import open_scene
-from pixelssr_geo.writers import object_store
+from pixelssr_geo.writers import check_dtype, object_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -198,6 +198,7 @@ def run_batch(
         do not go together, or the cluster cannot be had. Nothing has been started then.
     """
     _check_items(items)
+    check_dtype(dtype, scene_units=settings.units == "scene")
     most = _scenes_at_a_time(at_a_time, on_cluster=workers is not None or scheduler is not None)
     outcomes: dict[BatchItem, BatchOutcome] = {}
     tell = progress or _silent

@@ -35,6 +35,31 @@ _LEAST_CONTRAST = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ChannelLines:
+    """A line for each channel of a cube, which takes reflectance to the scene's own units."""
+
+    gain: NDArray[np.float64]
+    """Scene units per reflectance, ``(channel,)``."""
+    offset: NDArray[np.float64]
+    """Scene units at reflectance 0, ``(channel,)``."""
+
+    def on_spectra(self, spectra: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Spectra ``(..., channel)`` in the scene's units."""
+        return spectra * self.gain + self.offset
+
+    def on_cube(self, cube: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A cube ``(channel, y, x)`` in the scene's units; in place."""
+        cube *= self.gain.astype("f4")[:, None, None]
+        cube += self.offset.astype("f4")[:, None, None]
+        return cube
+
+    def on_deviation(self, deviation: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Standard deviations ``(channel, y, x)`` in the scene's units; in place."""
+        deviation *= self.gain.astype("f4")[:, None, None]
+        return deviation
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
     """A line for each band: scene = gain x reflectance + offset."""
 
@@ -62,6 +87,33 @@ class Calibration:
         # In double precision: counts of a large offset would lose digits in the difference.
         gain, offset = self.gain[:, None, None], self.offset[:, None, None]
         return ((values - offset) / gain).astype("f4")
+
+    def off_block(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The scene's values of a block of reflectance, ``(band, y, x)``; NaN stays NaN."""
+        gain, offset = self.gain[:, None, None], self.offset[:, None, None]
+        return (values * gain + offset).astype("f4")
+
+    def on_channels(
+        self, band_centres_nm: NDArray[np.float64], channel_centres_nm: NDArray[np.float64]
+    ) -> ChannelLines:
+        """The lines of a cube's channels: linear in wavelength between the bands' centres.
+
+        Beyond the first and the last band their lines hold on. No band measures a single channel,
+        so what lies between two bands is a guess that is right where the lines vary slowly.
+
+        Parameters
+        ----------
+        band_centres_nm
+            Of the bands, in any order, ``(band,)``.
+        channel_centres_nm
+            Of the cube's channels, ``(channel,)``.
+        """
+        order = np.argsort(band_centres_nm, kind="stable")
+        gain, offset = (
+            np.interp(channel_centres_nm, band_centres_nm[order], values[order])
+            for values in (self.gain, self.offset)
+        )
+        return ChannelLines(np.asarray(gain, "f8"), np.asarray(offset, "f8"))
 
     def told(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
         """``gain``, ``offset`` and ``spread`` of each band, by the bands' names."""

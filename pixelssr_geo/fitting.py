@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from pixelssr_geo.calibration import Calibration, check_count, fit_calibration
+from pixelssr_geo.calibration import Calibration, ChannelLines, check_count, fit_calibration
 from pixelssr_geo.errors import (
     DeviceError,
     PixelSSRError,
@@ -42,6 +42,7 @@ from pixelssr_geo.estimator import (
     withheld_errors,
 )
 from pixelssr_geo.estimator.library import load_library
+from pixelssr_geo.estimator.projection import slabs
 from pixelssr_geo.pairing import (
     MIN_VALID_CHANNELS,
     PairedPoints,
@@ -115,13 +116,13 @@ class SceneReader:
     data: Any
     """Dask or NumPy array ``(band, y, x)``, usable bands only."""
     held: tuple[Window, NDArray[np.float32]] | None = None
-    """A window whose values are at hand."""
+    """A window whose values are at hand, in the scene's units."""
     calibration: Calibration | None = None
     """Turns what is read into reflectance."""
 
     def holding(self, window: Window) -> SceneReader:
         """The same reader, which reads this window now and does not read within it again."""
-        values = self.window(window)
+        values = self.raw(window)
         values.flags.writeable = False
         return replace(self, held=(window, values))
 
@@ -131,7 +132,12 @@ class SceneReader:
         return int(self.data.shape[1]), int(self.data.shape[2])
 
     def window(self, window: Window) -> NDArray[np.float32]:
-        """Values ``(band, y, x)``; NaN in every band where any band has no data."""
+        """Reflectance ``(band, y, x)``; NaN in every band where any band has no data."""
+        values = self.raw(window)
+        return values if self.calibration is None else self.calibration.on_block(values)
+
+    def raw(self, window: Window) -> NDArray[np.float32]:
+        """The same in the scene's own units, as before calibration."""
         if self.held is not None and window.intersect(self.held[0]) == window:
             place, known = self.held
             return known[:, *window.relative_to(place).slices]
@@ -140,7 +146,7 @@ class SceneReader:
             values = _read(values, window)
         values = np.array(values, "f4")
         values[:, ~np.isfinite(values).all(0)] = np.nan
-        return values if self.calibration is None else self.calibration.on_block(values)
+        return values
 
     def __call__(
         self, row: int, col: int, size: int
@@ -181,7 +187,7 @@ class Misfit:
     """How far re-simulated bands are from the scene, over some pixels."""
 
     squares: float
-    """Sum of squared differences, reflectance."""
+    """Sum of squared differences, in the cube's units."""
     values: int
     """Differences in it: pixels with data times bands."""
 
@@ -229,6 +235,8 @@ class FittedModel:
     """Hash of the weights file, or None."""
     notes: tuple[str, ...]
     """What a user should know about this fit."""
+    lines: ChannelLines | None = None
+    """What takes the cube to the scene's units; None leaves it in reflectance."""
 
     @property
     def calibration(self) -> Calibration | None:
@@ -240,6 +248,13 @@ class FittedModel:
         """Name of the network that takes part in the cube, or None."""
         used = self.correction is not None or self.pixel_model is not None
         return NETWORK if used else None
+
+    def labels_in_units(self) -> Labels | None:
+        """The labels with their spectra in the cube's units; None without points."""
+        if self.paired is None or self.lines is None:
+            return self.paired.labels if self.paired else None
+        labels = self.paired.labels
+        return replace(labels, spectra=self.lines.on_spectra(labels.spectra))
 
     def on(self, device: torch.device) -> FittedModel:
         """The same model with its networks moved to a device."""
@@ -272,6 +287,8 @@ class FittedModel:
     ) -> NDArray[np.float32]:
         """One block of the cube, ``(channel, y, x)``, NaN where the scene has no data.
 
+        In reflectance, or in the scene's units where the settings ask for them.
+
         Parameters
         ----------
         plan, window
@@ -283,20 +300,40 @@ class FittedModel:
         """
         scene = self.reader.window(window)
         if self.estimator is None:
-            return self._blended(plan, window, self._pixel_tiles, pool, stop)
+            cube = self._blended(plan, window, self._pixel_tiles, pool, stop)
+            return self._in_units(cube, window)
         cube = self.estimator.mean(scene)
         if self.correction is not None and self.gate is not None:
             found = self._blended(plan, window, self._correction_tiles, pool, stop)
             found *= self.gate.value
             cube += found
             cube = self.projection.on_cube(cube, scene)
-        return cube
+        return self._in_units(cube, window)
+
+    def _in_units(self, cube: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
+        """A block of reflectance in the units that are asked for; in place."""
+        if self.lines is None:
+            return cube
+        assert self.calibration is not None
+        if self.estimator is None:
+            # The paper's cube need not re-simulate the scene; what it does is what is kept.
+            bands = self.calibration.off_block(self._simulated(cube))
+        else:
+            bands = self.reader.raw(window)
+        return self.projection.on_cube(self.lines.on_cube(cube), bands)
+
+    def _simulated(self, cube: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A block of the cube seen through the bands, ``(band, y, x)``."""
+        response = self.projection.response.astype("f4")
+        bands = np.empty((len(response), cube[0].size), "f4")
+        for part, (spectra,) in slabs(cube):
+            bands[:, part] = (response @ spectra)[:, : part.stop - part.start]
+        return bands.reshape(-1, *cube.shape[1:])
 
     def misfit(self, cube: NDArray[np.float32], window: Window) -> Misfit:
         """How far a block of the cube, seen through the bands, is from the scene."""
-        scene = self.reader.window(window)
-        response = self.projection.response.astype("f4")
-        difference = np.einsum("bc,cyx->byx", response, cube, optimize=True) - scene
+        scene = self.reader.window(window) if self.lines is None else self.reader.raw(window)
+        difference = self._simulated(cube) - scene
         known = difference[np.isfinite(difference)].astype("f8")
         return Misfit(float((known**2).sum()), known.size)
 
@@ -446,6 +483,9 @@ def fit(
     notes += _label_notes(settings, labels)
     if device is None or device.type == "cpu":
         notes += _idle_on_cpu(settings)
+    lines = None
+    if calibration is not None and settings.units == "scene":
+        lines = calibration.on_channels(response.centres_nm[used], channels.centres_nm)
     context = _Context(settings, channels, matrix, reader, labels, statistics, device, tell, kept)
     base = FittedModel(
         settings=settings,
@@ -463,6 +503,7 @@ def fit(
         batch=micro_batch(settings, device),
         weights_hash=None,
         notes=tuple(notes),
+        lines=lines,
     )
     if device is None:
         return _with_estimator(base, context)

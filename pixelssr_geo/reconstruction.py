@@ -48,8 +48,11 @@ from pixelssr_geo.tiling.ledger import Ledger
 from pixelssr_geo.tiling.mosaic import lazy_mosaic, map_blocks
 from pixelssr_geo.tiling.plan import TilePlan, Window, plan_tiles
 from pixelssr_geo.writers import (
+    REFLECTANCE,
+    SCENE_VALUE,
     CubeTemplate,
     Staging,
+    check_dtype,
     check_envi_grid,
     check_output,
     create_store,
@@ -73,6 +76,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pixelssr_geo.points import PointSpectra
+    from pixelssr_geo.settings import Units
     from pixelssr_geo.spectra import ChannelGrid, SpectralResponse
     from pixelssr_geo.writers import CubeDtype
 
@@ -117,6 +121,9 @@ class Summary:
     """Points that did not, each with ``id`` and ``reason``."""
     points_suspicious: tuple[str, ...]
     """Points whose bands disagree strongly with the scene; they are used all the same."""
+    units: Units
+    """Of the cube's values and of ``msi_residual_rmse``: ``reflectance``, or ``scene`` for those of
+    the scene as it was given."""
     calibration: dict[str, dict[str, float]] | None
     """``gain``, ``offset`` (scene units) and ``spread`` (reflectance) of each band's line, by its
     name, or None without calibration."""
@@ -170,6 +177,8 @@ class Summary:
         if self.calibration is not None:
             lines = line_texts(self.calibration)
             told += [f"{'calibrated' if not n else '':<10}  {line}" for n, line in enumerate(lines)]
+        if self.units == "scene":
+            told.append("units       the scene's own: the calibration is undone in the cube")
         if self.cross_validation is not None:
             error = self.cross_validation
             told.append(
@@ -302,6 +311,7 @@ def reconstruct_to_file(
             "scheduler has its own workers"
         )
     block = _block_side(block)
+    check_dtype(dtype, scene_units=settings.units == "scene")
     output = place(output)
     check_output(output, overwrite=overwrite)
     _check_name(output, scene, points)
@@ -467,7 +477,7 @@ class BlockWork:
             misfit = model.misfit(values, window)
         if isinstance(self.store, str):
             object_store.check_run(self.store, self.run)
-        write_region(self.store, values, window.row, window.col)
+        write_region(self.store, values, window.row, window.col, name=_quantity(model))
         return BlockDone(misfit, _process_name(), _peak_rss_mb())
 
 
@@ -640,6 +650,7 @@ def _template(scene: xr.DataArray, points: PointSpectra | None, model: FittedMod
         attrs["gate"] = str(model.gate)
     if model.calibration is not None:
         attrs["calibration"] = json.dumps(model.calibration.told(model.bands))
+        attrs["value_units"] = model.settings.units
     return CubeTemplate(
         shape=grid.shape,
         wavelengths_nm=tuple(map(float, model.channels.centres_nm)),
@@ -647,7 +658,12 @@ def _template(scene: xr.DataArray, points: PointSpectra | None, model: FittedMod
         crs_wkt=grid.crs_wkt,
         transform=grid.transform,
         attrs=attrs,
+        quantity=_quantity(model),
     )
+
+
+def _quantity(model: FittedModel) -> str:
+    return REFLECTANCE if model.lines is None else SCENE_VALUE
 
 
 def _check_name(output: Path | str, scene: xr.DataArray, points: PointSpectra | None) -> None:
@@ -750,6 +766,7 @@ def _summary(
         points_used=0 if paired is None else len(paired.labels),
         points_dropped=tuple(asdict(point) for point in paired.dropped) if paired else (),
         points_suspicious=paired.suspicious if paired else (),
+        units=model.settings.units,
         calibration=model.calibration.told(model.bands) if model.calibration else None,
         cross_validation=asdict(validation) if validation else None,
         msi_residual_rmse=residual,

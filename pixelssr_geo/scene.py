@@ -75,6 +75,8 @@ class RasterInfo:
     """Band centres, or None when they are not known for every band."""
     fwhm_nm: tuple[float, ...] | None
     """Band widths, or None."""
+    quantity: str
+    """What a cube's file says that it holds; ``reflectance`` when it says nothing."""
 
 
 def read_raster_info(path: str | Path) -> RasterInfo:
@@ -110,6 +112,7 @@ def read_raster_info(path: str | Path) -> RasterInfo:
         if not stated and factor:
             scales, stated = [1 / factor] * len(indexes), True
         centres, widths = _spectral_tags(dataset, indexes)
+        quantity = dataset.tags().get("quantity") or envi.get("cube_quantity")
         crs = _stated_crs(dataset)
         affine = dataset.transform
         if affine == rasterio.Affine.identity():
@@ -127,6 +130,7 @@ def read_raster_info(path: str | Path) -> RasterInfo:
             descriptions=tuple(dataset.descriptions[i - 1] or "" for i in indexes),
             wavelengths_nm=centres,
             fwhm_nm=widths,
+            quantity=quantity or "reflectance",
         )
 
 
@@ -229,7 +233,7 @@ def open_cube(path: str | Path) -> xr.DataArray:
     if info.fwhm_nm is not None:
         cube = cube.assign_coords(fwhm=("wavelength", np.array(info.fwhm_nm), FWHM_ATTRS))
     cube.attrs["source"] = shown(path)
-    return cube.rename("reflectance")
+    return cube.rename(info.quantity)
 
 
 WAVELENGTH_ATTRS = {

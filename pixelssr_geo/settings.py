@@ -13,6 +13,7 @@ from pixelssr_geo.errors import SettingsError
 
 Method = Literal["product", "estimator", "dypro", "paper", "ridge", "library"]
 PriorKind = Literal["gamma", "gamma-correlated", "gaussian"]
+Units = Literal["reflectance", "scene"]
 
 PAPER_ONLY = (
     "prior", "prior_parameters", "label_ratio", "mask", "redraw", "point_loss", "loss_weights",
@@ -64,6 +65,10 @@ class Settings(BaseModel):
     calibrate: Literal["none", "gain", "gain-offset"] = "none"
     """Line of every band between the scene's values and the reflectance that the points have there,
     for scenes that are no surface reflectance; see :mod:`pixelssr_geo.calibration`."""
+    units: Units = "reflectance"
+    """Of the cube where the scene is calibrated: ``reflectance``, which the points have, or
+    ``scene``, in which the calibration is undone and the cube re-simulates the scene as it was
+    given."""
     reject_outliers: bool = False
     """Leave out points that disagree strongly with the scene, after calibration."""
     weights: str | None = None
@@ -99,6 +104,11 @@ class Settings(BaseModel):
             self._refuse((*PAPER_ONLY, "steps"), "does not go with weights, which bring their own")
             if self.net_options.keys() - {"scan_backend"}:
                 raise ValueError("net_options do not go with weights, which bring their own")
+        if self.units == "scene" and self.calibrate == "none":
+            raise ValueError(
+                "units 'scene' undoes a calibration and there is none, the cube has the scene's "
+                "units already: give calibrate, or leave units out"
+            )
         if self.prior_parameters is not None and self.prior == "gamma-correlated":
             raise ValueError("prior_parameters do not go with prior 'gamma-correlated'")
         if any(weight < 0 for weight in self.loss_weights):

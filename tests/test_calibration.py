@@ -30,10 +30,12 @@ from pixelssr_geo.settings import Settings
 from pixelssr_geo.spectra import ChannelGrid
 from pixelssr_geo.testing import make_cube, make_points, make_scene
 from pixelssr_geo.tiling.plan import Window, plan_tiles
+from pixelssr_geo.writers import write_cog, write_envi, write_zarr
 
 GAIN = np.array([9000.0, 7000.0, 5200.0, 3100.0])
 OFFSET = np.array([410.0, 260.0, 120.0, 35.0])
 NAMES = ("Blue", "Green", "Red", "NIR")
+UNITS = ("reflectance", "scene")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,7 +78,7 @@ def moved(points: PointSpectra, count: int) -> PointSpectra:
 
 
 class TestLines:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(
         count=st.integers(5, 60),
         kind=st.sampled_from(["gain", "gain-offset"]),
@@ -339,6 +341,140 @@ class TestReported:
         ]
         assert told[0] != told[1]
         assert told[0] != told[2]
+
+
+class TestUndone:
+    """The cube in the scene's own units."""
+
+    @settings(max_examples=40, deadline=None)
+    @given(
+        bands=st.integers(1, 6),
+        seed=st.integers(0, 2**32 - 1),
+        channels=st.integers(1, 30),
+    )
+    def test_lines_of_channels_lie_between_those_of_their_bands(self, bands, seed, channels):
+        draws = np.random.default_rng(seed)
+        centres = 400 + 600 * draws.random(bands)
+        gain, offset = draws.uniform(1, 9, bands), draws.normal(size=bands)
+        none = np.zeros(bands)
+        lines = Calibration(gain, offset, none, 9, none, none, "gain-offset")
+        wanted = 300 + 800 * draws.random(channels)
+        found = lines.on_channels(centres, wanted)
+        at_bands = lines.on_channels(centres, centres)
+        np.testing.assert_allclose(at_bands.gain, gain)
+        np.testing.assert_allclose(at_bands.offset, offset)
+        assert ((found.gain >= gain.min() - 1e-9) & (found.gain <= gain.max() + 1e-9)).all()
+        for beyond, band in ((wanted < centres.min(), 0), (wanted > centres.max(), -1)):
+            last = np.argsort(centres)[band]
+            np.testing.assert_allclose(found.gain[beyond], gain[last])
+            np.testing.assert_allclose(found.offset[beyond], offset[last])
+
+    def test_blocks_go_back_to_the_scene(self):
+        scene = counted(make_scene()).values
+        np.testing.assert_allclose(LINES.off_block(LINES.on_block(scene)), scene, rtol=1e-6)
+
+    @settings(max_examples=4, deadline=None)
+    @given(
+        gain=st.floats(0.5, 2e4),
+        offset=st.floats(-0.05, 0.2),
+        kind=st.sampled_from(["gain", "gain-offset"]),
+        method=st.sampled_from(["estimator", "ridge", "library"]),
+    )
+    def test_one_line_for_all_bands_gives_gain_times_the_cube_plus_offset(
+        self, gain, offset, kind, method
+    ):
+        """Every channel has the line then, and the projection has nothing left to do."""
+        offset *= gain * (kind == "gain-offset")
+        scene, points = make_scene(), make_points(20)
+        scene = scene.copy(data=(scene.data * gain + offset).astype("f4"))
+        asked = {"calibrate": kind, "method": method}
+        plain, undone = (fit_on(scene, points, **asked, units=u) for u in ("reflectance", "scene"))
+        lines = plain.calibration
+        assert lines is not None
+        assert undone.lines is not None
+        expected = undone.lines.on_spectra(np.moveaxis(cube_of(plain), 0, -1).astype("f8"))
+        # The bands' own lines differ a little, for they are fitted: the projection moves by that.
+        slack = np.ptp(lines.gain) + np.ptp(lines.offset) + 1e-4 * gain
+        np.testing.assert_allclose(np.moveaxis(cube_of(undone), 0, -1), expected, atol=slack)
+
+    @pytest.mark.parametrize("method", ["estimator", "ridge", "library"])
+    def test_the_cube_re_simulates_the_scene_as_it_was_given(self, method):
+        scene = counted(make_scene(nodata_hole=(slice(3, 9), slice(4, 30))))
+        model = fit_on(
+            scene, make_points(20), calibrate="gain-offset", units="scene", method=method
+        )
+        cube = cube_of(model)
+        bands = np.einsum("bc,cyx->byx", model.projection.response, cube.astype("f8"))
+        np.testing.assert_allclose(bands, scene.values, rtol=2e-6)
+        misfit = model.misfit(cube, Window(0, 0, *model.reader.shape))
+        assert np.sqrt(misfit.squares / misfit.values) < 1e-5 * scene.values[:, 20].mean()
+
+    def test_lazily_and_to_file_it_is_the_same(self, tmp_path: Path):
+        scene, points = counted(make_scene()), make_points(12)
+        asked = {"method": "estimator", "calibrate": "gain", "units": "scene"}
+        lazy = reconstruct(scene, points, **asked)
+        assert lazy.name == "scene_value"
+        assert lazy.attrs["long_name"] == "value in the scene's own units"
+        assert "standard_name" not in lazy.attrs
+        for name in ("cube.tif", "cube.zarr", "cube.bsq"):
+            _, summary = reconstruct_to_file(scene, points, tmp_path / name, Settings.of(**asked))
+            found = open_cube(tmp_path / name)
+            np.testing.assert_array_equal(found.values, lazy.values)
+            assert found.name == "scene_value"
+            assert summary.units == "scene"
+            assert any(line.startswith("units       the scene's own") for line in summary.lines())
+        with rasterio.open(tmp_path / "cube.tif") as file:
+            assert file.tags()["value_units"] == "scene"
+            assert file.tags()["quantity"] == "scene_value"
+        again = write_cog(open_cube(tmp_path / "cube.zarr"), tmp_path / "again.tif")
+        assert open_cube(again).name == "scene_value"
+
+    def test_the_papers_cube_keeps_what_it_re_simulates(self):
+        """It need not agree with the scene, and undoing the calibration is no reason that it must."""
+        scene, points = counted(make_scene()), make_points(12)
+        asked = {
+            "method": "paper",
+            "steps": 1,
+            "calibrate": "gain-offset",
+            "tile": 32,
+            "overlap": 8,
+        }
+        options = {"net_options": {"width": 8}, "wavelengths": "400:1000:50"}
+        plain, undone = (fit_on(scene, points, **asked, **options, units=u) for u in UNITS)
+        bands = plain.projection.response @ cube_of(plain).astype("f8").reshape(13, -1)
+        found = plain.projection.response @ cube_of(undone).astype("f8").reshape(13, -1)
+        assert plain.calibration is not None
+        expected = bands * plain.calibration.gain[:, None] + plain.calibration.offset[:, None]
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-2)
+
+    @pytest.mark.parametrize("kind", ["gain", "gain-offset"])
+    def test_labels_are_told_in_the_units_of_the_cube(self, kind):
+        scene, points = counted(make_scene()), make_points(12)
+        plain, undone = (fit_on(scene, points, calibrate=kind, units=u) for u in UNITS)
+        labels, told = plain.labels_in_units(), undone.labels_in_units()
+        assert labels is not None
+        assert told is not None
+        assert undone.lines is not None
+        np.testing.assert_allclose(told.spectra, undone.lines.on_spectra(labels.spectra))
+        assert fit_on(make_scene(), None, method="library").labels_in_units() is None
+
+    def test_without_a_calibration_there_is_nothing_to_undo(self):
+        with pytest.raises(SettingsError, match="undoes a calibration and there is none"):
+            Settings.of(units="scene")
+
+    def test_whole_numbers_that_end_at_six_are_refused(self, tmp_path: Path):
+        scene, points = counted(make_scene()), make_points(12)
+        asked = {"method": "estimator", "calibrate": "gain", "units": "scene"}
+        said = "uint16', which ends at 6.5534 .* give --dtype float32, or --units reflectance"
+        with pytest.raises(SettingsError, match=said):
+            reconstruct_to_file(
+                scene, points, tmp_path / "a.tif", Settings.of(**asked), dtype="uint16"
+            )
+        cube = reconstruct(scene, points, **asked)
+        for write, name in ((write_cog, "a.tif"), (write_zarr, "a.zarr"), (write_envi, "a.bsq")):
+            with pytest.raises(SettingsError, match=said):
+                write(cube, tmp_path / name, dtype="uint16")
+        assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

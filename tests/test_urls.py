@@ -143,11 +143,11 @@ def test_a_failing_store_keeps_what_is_done(
 ) -> None:
     original, left = reconstruction.write_region, [4]
 
-    def unsteady(*arguments: Any) -> None:
+    def unsteady(*arguments: Any, **options: Any) -> None:
         left[0] -= 1
         if left[0] < 0:
             raise OutputError("the store is out of reach")
-        original(*arguments)
+        original(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(reconstruction, "write_region", unsteady)

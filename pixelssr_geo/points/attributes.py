@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     import pandas as pd
 
@@ -16,7 +16,7 @@ ID_NAMES = (
     "id", "name", "point_id", "point", "sample_id", "sample", "plot_id", "plot", "site_id", "site",
     "station_id", "station",
 )  # fmt: skip
-"""Fields that name points, whatever their case; the first whose values differ is taken."""
+"""Fields that name points, whatever their case; see :func:`identifiers`."""
 
 _IDS = ("id", "point_id", "sample_id")
 """These are taken in their turn though some values recur: they are what the file calls its points,
@@ -51,6 +51,13 @@ def identifiers(frame: pd.DataFrame, column: str | None = None) -> tuple[tuple[s
     if not chosen:
         return tuple(f"point {number}" for number in range(1, len(frame) + 1)), ""
     return tuple(plain_key(value) for value in frame[chosen].tolist()), chosen
+
+
+def names_in(frame: pd.DataFrame, ids: Sequence[str]) -> list[Sequence[str]]:
+    """The ids, and the values of the other fields of text that may name the rows."""
+    usual = [str(name) for name in frame.columns if str(name).casefold() in ID_NAMES]
+    texts = [frame[name].tolist() for name in usual]
+    return [ids, *(own for own in texts if all(isinstance(value, str) for value in own))]
 
 
 def _differs(column: pd.Series[Any]) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pixelssr_geo.errors import PointsError
-from pixelssr_geo.points.attributes import attributes_of, identifiers
-from pixelssr_geo.points.doubts import unit_doubts
+from pixelssr_geo.points.attributes import attributes_of, identifiers, names_in
+from pixelssr_geo.points.doubts import name_some, unit_doubts
 from pixelssr_geo.points.long_table import long_fields, row_candidates, table_candidates
 from pixelssr_geo.points.point_spectra import PointSpectra
 from pixelssr_geo.points.profiles import profile_candidates
@@ -17,6 +17,7 @@ from pixelssr_geo.points.spectrum_paths import path_candidates
 from pixelssr_geo.points.vector_file import listed, open_vector_file
 from pixelssr_geo.points.wide import wide_candidates
 from pixelssr_geo.spectra.units import reflectance_scales
+from pixelssr_geo.spectra_files.deviations import deviation_rows
 from pixelssr_geo.spectra_files.spectrum import without_flags
 
 if TYPE_CHECKING:
@@ -73,10 +74,11 @@ def read_points(
     ids, id_column = identifiers(frame, found.id_column)
     spectra = {name for one in chosen.candidates for name in one.columns}
     known = attributes_of(frame, file.fields(chosen.layer), spectra | found.varying | {id_column})
+    found, kept, noted = _deviations_apart(found, names_in(frame, ids), places)
     values, spread, said = _as_reflectance(found, ids, path)
     if twice := len(ids) - len(set(ids)):
         said += (f"{twice} of {len(ids)} points have an id of field '{id_column}' that recurs",)
-    return PointSpectra(
+    points = PointSpectra(
         ids=ids,
         x=places[0],
         y=places[1],
@@ -84,10 +86,56 @@ def read_points(
         wavelengths_nm=found.wavelengths_nm,
         reflectance=values,
         source=str(path),
-        notes=(chosen.candidates[0].what, *said, *found.notes, *chosen.notes),
+        notes=(chosen.candidates[0].what, *said, *found.notes, *noted, *chosen.notes),
         attributes={**found.attributes, **known},
         spread=spread,
     )
+    return points if kept.all() else points.take(kept)
+
+
+def _deviations_apart(
+    found: FoundSpectra,
+    names: Sequence[Sequence[str]],
+    places: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> tuple[FoundSpectra, NDArray[np.bool_], tuple[str, ...]]:
+    """Spectra with the deviations that are rows of their own, which rows are left, and a note.
+
+    Parameters
+    ----------
+    found
+        The spectra. What states deviations otherwise is left as it is.
+    names
+        Names of the rows, one sequence for each field that may name them; the first counts by which
+        a row is another's.
+    places
+        X and y of the rows: only what is at one place belongs together.
+    """
+    kept = np.ones(len(found.values), bool)
+    if found.spread is not None:
+        return found, kept, ()
+    for own in names:
+        pairs = {
+            at: row
+            for at, row in deviation_rows(own, found.values).items()
+            if all(axis[at] == axis[row] for axis in places)
+        }
+        if pairs:
+            break
+    else:
+        return found, kept, ()
+    spectra, rows = list(pairs), list(pairs.values())
+    values, spread = found.values.copy(), np.full_like(found.values, np.nan)
+    scales = np.full(len(values), np.nan)
+    spread[spectra], scales[spectra] = values[rows], found.scales[rows]
+    # So that the unit is told from the spectra alone.
+    values[rows] = np.nan
+    kept[rows] = False
+    what = "1 row is" if len(rows) == 1 else f"{len(rows)} rows are"
+    note = (
+        f"{what} taken as the standard deviations of others, by name "
+        f"({name_some([own[row] for row in rows])})"
+    )
+    return replace(found, values=values, spread=spread, spread_scales=scales), kept, (note,)
 
 
 def _as_reflectance(

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from pixelssr_geo.report.quicklook import TRUE_COLOUR_NM, band_rgb, write_quicklook
+from pixelssr_geo.writers import QUANTITIES, REFLECTANCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +84,7 @@ def plot_spectra(
     for name, spectrum in zip(names, spectra, strict=True):
         axes.plot(cube["wavelength"].values, spectrum, label=name)
     axes.set_xlabel("wavelength (nm)")
-    axes.set_ylabel("reflectance")
+    axes.set_ylabel(_quantity(cube))
     axes.legend(frameon=False)
     return axes
 
@@ -132,4 +133,11 @@ def quicklook(
         reference=None if reference is None else np.asarray(reference.isel(thin).values),
         points=points,
         title=title,
+        quantity=_quantity(cube).capitalize(),
     )
+
+
+def _quantity(cube: xr.DataArray) -> str:
+    """What the values of a cube are, in words."""
+    name = str(cube.name) if cube.name in QUANTITIES else REFLECTANCE
+    return name.replace("_", " ")

@@ -119,6 +119,7 @@ def write_quicklook(
     reference: NDArray[np.floating] | None = None,
     points: Sequence[Point] = (),
     title: str = "",
+    quantity: str = "Reflectance",
 ) -> None:
     """Write a PNG with colour images of a cube, its error map and spectra at five points.
 
@@ -139,6 +140,8 @@ def write_quicklook(
         points, five pixels spread over the cube are drawn.
     title
         Stands above the picture.
+    quantity
+        What the values are, for the axis of the spectra.
 
     Raises
     ------
@@ -158,7 +161,7 @@ def write_quicklook(
     marks = [_Mark.of(point, cube) for point in points] or _spread_marks(cube)
     shown = _farthest_apart(marks, _SPECTRA)
     others = [mark for mark in marks if not any(mark is one for one in shown)]
-    figure = _draw(cube, wavelengths, reference, shown, others, title)
+    figure = _draw(cube, wavelengths, reference, shown, others, title, quantity)
     save_figure(figure, path)
 
 
@@ -245,6 +248,7 @@ def _draw(
     shown: list[_Mark],
     others: list[_Mark],
     title: str,
+    quantity: str = "Reflectance",
 ) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -267,7 +271,7 @@ def _draw(
         upper, lower = figure.subfigures(
             2, 1, squeeze=False, height_ratios=(map_in, spectra_in)
         ).ravel()
-        _draw_spectra(lower, cube, wavelengths, reference, shown)
+        _draw_spectra(lower, cube, wavelengths, reference, shown, quantity)
     axes = upper.subplots(1, maps)
     _draw_colours(axes[0], "True colour", cube, wavelengths, TRUE_COLOUR_NM)
     _draw_colours(axes[1], "False colour", cube, wavelengths, FALSE_COLOUR_NM)
@@ -354,6 +358,7 @@ def _draw_spectra(
     wavelengths: NDArray[np.float64],
     reference: NDArray[np.floating] | None,
     shown: list[_Mark],
+    quantity: str,
 ) -> None:
     row = figure.subplots(1, _SPECTRA, sharex=True, sharey=True, squeeze=False)[0]
     for axes in row[len(shown) :]:
@@ -367,7 +372,7 @@ def _draw_spectra(
                 (handles[label],) = axes.plot(wavelengths, values, label=label, **style)
         compared = mark.field if truth is None else truth
         _finish_spectra(axes, f"{number}  {_short(mark.name, 24)}", own, compared)
-    row[0].set_ylabel("Reflectance", fontsize=9)
+    row[0].set_ylabel(quantity, fontsize=9)
     top = _top(line for axes in row[: len(shown)] for line in axes.lines)
     row[0].set_ylim(0, 1.2 * top)
     span = max(float(np.ptp(wavelengths)), 1.0)

@@ -15,6 +15,7 @@ import numpy as np
 
 from pixelssr_geo.errors import PointsError
 from pixelssr_geo.spectra.units import LARGEST_NM, lone_ends, may_be_channels, stated_scale, unit_in
+from pixelssr_geo.spectra_files.deviations import deviation_rows
 from pixelssr_geo.spectra_files.positions import degrees_of
 from pixelssr_geo.spectra_files.source import plain_name, plain_stem
 from pixelssr_geo.spectra_files.spectrum import FieldSpectrum, Readings, spectra_of
@@ -212,15 +213,19 @@ def _read_wide(table: TextTable, wide: _Wide) -> list[FieldSpectrum]:
     spectral = set(wide.columns)
     others = [at for at in range(len(header)) if at not in spectral]
     names = _row_names(table, wide, rows, others)
-    attributes = [_attributes(header, table.rows[row], others) for row in rows]
+    values = table.block(rows, wide.columns)
+    spread_of = deviation_rows(names, values)
+    kept = [at for at in range(len(rows)) if at not in spread_of.values()]
+    attributes = [_attributes(header, table.rows[rows[at]], others) for at in kept]
     return spectra_of(
         Readings(
             file=table.file,
             format="table with wavelengths as header",
-            names=names,
+            names=[names[at] for at in kept],
             wavelengths=np.array(wide.wavelengths),
-            values=table.block(rows, wide.columns),
+            values=values[kept],
             wavelength_unit=wide.unit,
+            spreads=[values[spread_of[at]] if at in spread_of else None for at in kept],
             attributes=attributes,
             positions=[_place(own) for own in attributes],
             common={"left_out": f"columns {', '.join(wide.lone)}, far from the other wavelengths"}
@@ -532,8 +537,14 @@ def _read_long(table: TextTable, found: _Long) -> list[FieldSpectrum]:
         members.setdefault(_cell(table.rows[row], found.name), []).append(at)
     spectral = (found.name, found.wavelength, found.value, found.spread)
     others = [at for at in range(len(header)) if at not in spectral]
-    deviations = None if found.spread is None else table.block(rows, [found.spread])[:, 0]
     scale = stated_scale(header[found.value], f"'{table.file}'")
+    if found.spread is None:
+        named = _deviation_members(members, numbers)
+        spreads = {name: numbers[members[other], 1] for name, other in named.items()}
+        members = {name: own for name, own in members.items() if name not in named.values()}
+    else:
+        column = table.block(rows, [found.spread])[:, 0]
+        spreads = {name: column[own] for name, own in members.items()}
     parts = []
     for name, own in members.items():
         lines = [table.rows[rows[at]] for at in own]
@@ -550,7 +561,23 @@ def _read_long(table: TextTable, found: _Long) -> list[FieldSpectrum]:
                 scale=scale,
                 attributes=[attributes],
                 positions=[_place(attributes)],
-                spreads=[None if deviations is None else deviations[own]],
+                spreads=[spreads.get(name)],
             )
         )
     return spectra_of(*parts)
+
+
+def _deviation_members(
+    members: Mapping[str, Sequence[int]], numbers: NDArray[np.float64]
+) -> dict[str, str]:
+    """Names of spectra of a list and, for each, the name under which its deviations are."""
+    by_grid: dict[bytes, list[str]] = {}
+    for name, own in members.items():
+        by_grid.setdefault(numbers[own, 0].tobytes(), []).append(name)
+    return {
+        names[spectrum]: names[spread]
+        for names in by_grid.values()
+        for spectrum, spread in deviation_rows(
+            names, np.array([numbers[members[name], 1] for name in names])
+        ).items()
+    }

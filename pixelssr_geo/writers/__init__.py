@@ -6,6 +6,7 @@ from pixelssr_geo.place import place_suffix as place_suffix
 from pixelssr_geo.place import shown as shown
 from pixelssr_geo.writers.cog import write_cog as write_cog
 from pixelssr_geo.writers.encoding import CubeDtype as CubeDtype
+from pixelssr_geo.writers.encoding import check_dtype as check_dtype
 from pixelssr_geo.writers.envi import check_envi_grid as check_envi_grid
 from pixelssr_geo.writers.envi import write_envi as write_envi
 from pixelssr_geo.writers.output import Staging as Staging
@@ -16,6 +17,9 @@ from pixelssr_geo.writers.output import staged_output as staged_output
 from pixelssr_geo.writers.output import staging_folder as staging_folder
 from pixelssr_geo.writers.output import writing as writing
 from pixelssr_geo.writers.scene_tif import write_scene as write_scene
+from pixelssr_geo.writers.template import QUANTITIES as QUANTITIES
+from pixelssr_geo.writers.template import REFLECTANCE as REFLECTANCE
+from pixelssr_geo.writers.template import SCENE_VALUE as SCENE_VALUE
 from pixelssr_geo.writers.template import CubeTemplate as CubeTemplate
 from pixelssr_geo.writers.zarr_cube import create_store as create_store
 from pixelssr_geo.writers.zarr_cube import publish_store as publish_store

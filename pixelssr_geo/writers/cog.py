@@ -33,7 +33,7 @@ from pixelssr_geo.writers.encoding import (
 )
 from pixelssr_geo.writers.output import new_output, writing
 from pixelssr_geo.writers.streaming import piece_count, pieces
-from pixelssr_geo.writers.template import CF_ATTRS, DIMS, CubeTemplate
+from pixelssr_geo.writers.template import DIMS, SCENE_VALUE, CubeTemplate
 
 _BLOCK_SIZES = (128, 256, 512, 1024)
 # Enough for the blocks that are being filled; by default GDAL takes 5 % of the machine's memory.
@@ -84,13 +84,13 @@ def write_cog(
         If the array is not a cube, or ``blocksize`` or ``dtype`` is not possible.
     """
     path = Path(path)
-    check_dtype(dtype)
+    template = CubeTemplate.from_cube(cube)
+    check_dtype(dtype, scene_units=template.quantity == SCENE_VALUE)
     if blocksize not in _BLOCK_SIZES:
         raise SettingsError(
             f"block size is {blocksize}, expected one of {', '.join(map(str, _BLOCK_SIZES))} pixels"
             ": give one of these"
         )
-    template = CubeTemplate.from_cube(cube)
     cube = cube.transpose(*DIMS)
     with new_output(path, overwrite=overwrite) as temporary:
         plain = temporary.with_name("plain.tif")
@@ -159,12 +159,13 @@ def _describe(dataset: Any, template: CubeTemplate, dtype: CubeDtype) -> None:
             wavelength_units="Nanometers",
             fwhm=f"{fwhm:.3f}",
         )
-    dataset.units = [CF_ATTRS["units"]] * template.channels
+    if unit := template.cf_attrs.get("units"):
+        dataset.units = [unit] * template.channels
     if dtype == "uint16":
         dataset.scales = [UINT16_SCALE] * template.channels
         dataset.offsets = [0.0] * template.channels
     # GDAL separates name and value by the first equals sign.
-    tags = {name.replace("=", "_"): value for name, value in template.attrs.items()}
+    tags = {name.replace("=", "_"): value for name, value in template.tags.items()}
     dataset.update_tags(**{**tags, "AREA_OR_POINT": "Area"})
 
 

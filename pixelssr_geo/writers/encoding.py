@@ -15,16 +15,30 @@ UINT16_NODATA = 65535
 """The step that stands for no data; the largest reflectance is one step below, 6.5534."""
 
 
-def check_dtype(dtype: str) -> None:
+def check_dtype(dtype: str, *, scene_units: bool = False) -> None:
     """Refuse what a cube cannot be stored as.
+
+    Parameters
+    ----------
+    dtype
+        Of the cube.
+    scene_units
+        Whether the values are no reflectance but in a scene's units, and so may have any size.
 
     Raises
     ------
     SettingsError
-        If ``dtype`` is neither ``"float32"`` nor ``"uint16"``.
+        If ``dtype`` is neither ``"float32"`` nor ``"uint16"``, or ``"uint16"`` for values of any
+        size.
     """
     if dtype not in ("float32", "uint16"):
         raise SettingsError(f"dtype is '{dtype}', expected float32 or uint16: give one of the two")
+    if scene_units and dtype == "uint16":
+        raise SettingsError(
+            f"dtype is 'uint16', which ends at {(UINT16_NODATA - 1) * UINT16_SCALE:g} in steps of "
+            f"{UINT16_SCALE:g}, and values in the scene's units may be larger: give --dtype float32, "
+            "or --units reflectance"
+        )
 
 
 def nodata_value(dtype: CubeDtype) -> float:

@@ -33,7 +33,7 @@ from pixelssr_geo.writers.encoding import (
 )
 from pixelssr_geo.writers.output import ENVI_SUFFIXES, new_output, writing
 from pixelssr_geo.writers.streaming import piece_count, pieces
-from pixelssr_geo.writers.template import CF_ATTRS, DIMS, CubeTemplate
+from pixelssr_geo.writers.template import DIMS, SCENE_VALUE, CubeTemplate
 
 _PIECE = 512
 _DATA_TYPES = {"float32": 4, "uint16": 12}
@@ -81,13 +81,13 @@ def write_envi(
         If the array is not a cube, or ``dtype`` is not possible.
     """
     path = Path(path)
-    check_dtype(dtype)
+    template = CubeTemplate.from_cube(cube)
+    check_dtype(dtype, scene_units=template.quantity == SCENE_VALUE)
     if path.suffix.lower() not in ENVI_SUFFIXES:
         raise OutputError(
             f"'{path}' ends with '{path.suffix}', an ENVI file is one of"
             f" {', '.join(ENVI_SUFFIXES)}: give such a name"
         )
-    template = CubeTemplate.from_cube(cube)
     cube = cube.transpose(*DIMS)
     with new_output(path, overwrite=overwrite) as temporary:
         with writing(path):
@@ -161,7 +161,7 @@ def _header(template: CubeTemplate, dtype: CubeDtype) -> str:
 def _data_keys(template: CubeTemplate, dtype: CubeDtype) -> dict[str, str]:
     rows, cols = template.shape
     keys = {
-        "description": f"{{{CF_ATTRS['long_name']}}}",
+        "description": f"{{{template.cf_attrs['long_name']}}}",
         "samples": str(cols),
         "lines": str(rows),
         "bands": str(template.channels),
@@ -195,7 +195,7 @@ def _provenance(template: CubeTemplate) -> dict[str, str]:
     # With a word before them, no attribute is taken for one of ENVI's own keys.
     found = {
         f"cube {re.sub('[^a-z0-9]+', ' ', name.lower()).strip()}": _one_line(value)
-        for name, value in template.attrs.items()
+        for name, value in template.tags.items()
     }
     return {key: value for key, value in found.items() if value}
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pixelssr_geo.errors import OutputError, OutputExistsError, PixelSSRError
 from pixelssr_geo.place import file_system, place_name, place_suffix, shown
-from pixelssr_geo.writers.template import NAME
+from pixelssr_geo.writers.template import REFLECTANCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ State: TypeAlias = Literal["free", "finished", "unfinished", "other"]
 
 ROOT = "zarr.json"
 _ROOTS = (ROOT, ".zgroup", ".zarray")
-_NOTE = f"{NAME}/unfinished.json"
+_NOTE = f"{REFLECTANCE}/unfinished.json"
 
 
 def check_url(url: str, *, overwrite: bool) -> None:

@@ -19,14 +19,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DIMS = ("wavelength", "y", "x")
-NAME = "reflectance"
-CF_ATTRS = {
-    "units": "1",
-    "standard_name": "surface_bidirectional_reflectance",
-    "long_name": "surface reflectance",
+REFLECTANCE = "reflectance"
+SCENE_VALUE = "scene_value"
+QUANTITIES: Mapping[str, Mapping[str, str]] = {
+    REFLECTANCE: {
+        "units": "1",
+        "standard_name": "surface_bidirectional_reflectance",
+        "long_name": "surface reflectance",
+    },
+    # In which unit, the scene does not say.
+    SCENE_VALUE: {"long_name": "value in the scene's own units"},
 }
+"""What a cube may hold, by the name of its array, with the attributes that CF gives it."""
 # Attributes that describe the array or its encoding, not where the cube came from.
-_NOT_PROVENANCE = {*CF_ATTRS, "grid_mapping", "scale_factor", "add_offset", "_FillValue"}
+_NOT_PROVENANCE = {
+    "units", "standard_name", "long_name", "grid_mapping", "scale_factor", "add_offset",
+    "_FillValue", "quantity",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,8 @@ class CubeTemplate:
     """Affine a, b, c, d, e, f from (column, row) corners to (x, y)."""
     attrs: Mapping[str, str] = field(default_factory=dict)
     """Provenance: tool version, configuration, weights, inputs."""
+    quantity: str = REFLECTANCE
+    """What the cube holds, one of :data:`QUANTITIES`, and the name of its array."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a cube."""
@@ -100,12 +111,24 @@ class CubeTemplate:
                 for key, value in cube.attrs.items()
                 if key not in _NOT_PROVENANCE
             },
+            quantity=str(cube.name) if cube.name in QUANTITIES else REFLECTANCE,
         )
 
     @property
     def channels(self) -> int:
         """Number of channels."""
         return len(self.wavelengths_nm)
+
+    @property
+    def cf_attrs(self) -> Mapping[str, str]:
+        """Attributes that say what the values are."""
+        return QUANTITIES[self.quantity]
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """What a file says of the cube as a whole: provenance, and what is no reflectance."""
+        said = {} if self.quantity == REFLECTANCE else {"quantity": self.quantity}
+        return {**self.attrs, **said}
 
     @property
     def grid(self) -> PixelGrid:
@@ -145,8 +168,8 @@ class CubeTemplate:
             values,
             dims=DIMS,
             coords=self.coords(),
-            name=NAME,
-            attrs={**CF_ATTRS, **self.attrs},
+            name=self.quantity,
+            attrs={**self.cf_attrs, **self.attrs},
         )
         # In the encoding, not in the attributes: that is where rioxarray and xarray look for it.
         cube.encoding["grid_mapping"] = "spatial_ref"

@@ -32,7 +32,7 @@ from pixelssr_geo.writers.encoding import (
 )
 from pixelssr_geo.writers.output import check_output, new_output, writing
 from pixelssr_geo.writers.streaming import piece_count, pieces
-from pixelssr_geo.writers.template import DIMS, NAME, CubeTemplate
+from pixelssr_geo.writers.template import DIMS, REFLECTANCE, SCENE_VALUE, CubeTemplate
 
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
@@ -76,7 +76,7 @@ def create_store(
         If ``chunk`` or ``dtype`` is not possible.
     """
     path = place(path)
-    check_dtype(dtype)
+    check_dtype(dtype, scene_units=template.quantity == SCENE_VALUE)
     if chunk < 1:
         raise SettingsError(f"chunk is {chunk}, expected at least 1 pixel: give a larger one")
     check_output(path, overwrite=isinstance(path, str) and object_store.is_claimed(path))
@@ -119,7 +119,7 @@ def _create(
         zarr_format=3,
         consolidated=False,
         compute=False,
-        encoding={NAME: encoding},
+        encoding={template.quantity: encoding},
     )
 
 
@@ -139,7 +139,9 @@ def publish_store(path: str | Path) -> None:
         object_store.publish(path)
 
 
-def write_region(path: str | Path, values: NDArray[Any], row: int, col: int) -> None:
+def write_region(
+    path: str | Path, values: NDArray[Any], row: int, col: int, *, name: str = REFLECTANCE
+) -> None:
     """Write one block into a store that :func:`create_store` made.
 
     Threads and processes may write at the same time, for a block must consist of whole chunks: no
@@ -153,6 +155,8 @@ def write_region(path: str | Path, values: NDArray[Any], row: int, col: int) -> 
         Reflectance ``(channel, y, x)``, NaN for no data, all channels.
     row, col
         Where the block starts.
+    name
+        Of the array in the store: the template's quantity.
 
     Raises
     ------
@@ -164,7 +168,7 @@ def write_region(path: str | Path, values: NDArray[Any], row: int, col: int) -> 
     path = place(path)
     with writing(path):
         array = zarr.open_array(
-            f"{path}/{NAME}" if isinstance(path, str) else path / NAME, mode="r+", zarr_format=3
+            f"{path}/{name}" if isinstance(path, str) else path / name, mode="r+", zarr_format=3
         )
     stop = (row + values.shape[1], col + values.shape[2])
     _check_alignment(array, values.shape[0], (row, col), stop)
@@ -172,11 +176,11 @@ def write_region(path: str | Path, values: NDArray[Any], row: int, col: int) -> 
     with writing(path):
         array[:, row : stop[0], col : stop[1]] = encode(values, dtype)
         if isinstance(path, Path):
-            _flush(path, array, (row, col), stop)
+            _flush(path / name, array, (row, col), stop)
 
 
 def _flush(
-    store: Path, array: zarr.Array[Any], start: tuple[int, int], stop: tuple[int, int]
+    folder: Path, array: zarr.Array[Any], start: tuple[int, int], stop: tuple[int, int]
 ) -> None:
     """Wait until the chunks of a block are on disk: a block is done when it survives a power cut."""
     rows, cols = (
@@ -185,7 +189,7 @@ def _flush(
     )
     for row in rows:
         for col in cols:
-            file = store / NAME / "c" / "0" / str(row) / str(col)
+            file = folder / "c" / "0" / str(row) / str(col)
             if file.exists():  # a chunk without data has none
                 with file.open("rb") as chunk:
                     os.fsync(chunk.fileno())
@@ -236,7 +240,7 @@ def write_zarr(
         create_store(temporary, template, chunk=chunk, dtype=dtype)
         total = piece_count(cube, chunk)
         for done, (row, col, values) in enumerate(pieces(cube, chunk), start=1):
-            write_region(temporary, values, row, col)
+            write_region(temporary, values, row, col, name=template.quantity)
             if progress is not None:
                 progress(done, total)
     return path

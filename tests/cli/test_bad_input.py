@@ -430,6 +430,17 @@ def mask_of_another_size(inputs):
     return ("evaluate", inputs.cube, inputs.cube, "--mask", path)
 
 
+@case("undoes a calibration and there is none")
+def units_without_calibration(inputs):
+    return ("reconstruct", inputs.scene, *SENSOR, "--units", "scene")
+
+
+@case("which ends at 6.5534")
+def a_batch_in_the_scenes_units_as_small_numbers(inputs):
+    asked = ("--calibrate", "gain", "--units", "scene", "--dtype", "uint16")
+    return ("batch", inputs.scene, *SENSOR, "--points", inputs.points, *asked)
+
+
 @case("does not say the wavelengths")
 def evaluation_of_no_cube(inputs):
     path = write_tif(inputs.scene.with_name("plain.tif"), np.ones((3, 10, 10), "f4"))

@@ -85,6 +85,20 @@ class TestReconstruct:
         ended = run("reconstruct", inputs.scene, *asked, *cured, "--overwrite")
         assert "calibrated  Blue: scene = " in ended.out
 
+    @pytest.mark.parametrize("command", ["reconstruct", "batch"])
+    def test_a_calibrated_cube_is_given_in_the_scenes_units(self, run, inputs, tmp_path, command):
+        import rasterio
+
+        with rasterio.open(inputs.scene, "r+") as dataset:
+            dataset.write(4000 * dataset.read() + 150)
+        asked = ("--points", inputs.points, *RIDGE, "--calibrate", "gain", "--units", "scene")
+        output = tmp_path / f"{inputs.scene.stem}_hsi.tif"
+        place = output if command == "reconstruct" else tmp_path
+        told = one_object(run(command, inputs.scene, *asked, "-o", place, "--json").out)
+        summary = told if command == "reconstruct" else told["scenes"][0]["summary"]
+        assert summary["units"] == "scene"
+        assert open_cube(output).values.mean() > 100
+
     def test_calibration_without_points_is_one_line(self, run, inputs):
         ended = run("reconstruct", inputs.scene, "--sensor", "GF6-PMS", "--calibrate", "gain", "-q")
         assert ended.code == 1
@@ -346,7 +360,7 @@ class TestUsage:
     def test_an_interrupt_exits_with_130_and_leaves_nothing(self, run, inputs, monkeypatch):
         from pixelssr_geo import reconstruction
 
-        def interrupt(*arguments):
+        def interrupt(*arguments, **options):
             raise KeyboardInterrupt
 
         monkeypatch.setattr(reconstruction, "write_region", interrupt)

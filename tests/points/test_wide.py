@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -149,3 +150,51 @@ def test_deviations_named_after_their_values_are_the_spread(field, made):
     points = field.read()
     np.testing.assert_allclose(points.reflectance, made.spectra)
     np.testing.assert_allclose(points.spread, made.spectra / 10)
+
+
+class TestRowsOfDeviations:
+    """Rows that are named as the standard deviations of others, at the same place."""
+
+    @staticmethod
+    def layer(field, made, names, *, scale=1.0, deviations=None, apart=0.0, **more):
+        means = made.spectra[:2] * scale
+        rows = [means[0], means[0] / 10 if deviations is None else deviations, means[1]]
+        columns = {f"wl_{nm:g}": [row[at] for row in rows] for at, nm in enumerate(made.nm)}
+        places = shapely.points([[0, 0], [apart, 0], [8, 8]])
+        field.layer({**more, "name": names, **columns}, geometry=places)
+
+    @pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])
+    @pytest.mark.parametrize("name", ["oak_std", "Oak sd", "oak (std dev)", "OAK-sigma"])
+    def test_they_are_the_spread_of_their_spectrum(self, field, made, name, scale):
+        self.layer(field, made, ["oak", name, "tar"], scale=scale, cover=["a", "b", "c"])
+        points = field.read()
+        assert points.ids == ("oak", "tar")
+        np.testing.assert_allclose(points.reflectance, made.spectra[:2])
+        np.testing.assert_allclose(points.spread[0], made.spectra[0] / 10)
+        assert np.isnan(points.spread[1]).all()
+        assert points.attributes == {"cover": ("a", "c")}
+        assert f"1 row is taken as the standard deviations of others, by name ('{name}')" in (
+            points.notes
+        )
+
+    def test_names_count_where_numbers_are_the_ids(self, field, made):
+        self.layer(field, made, ["oak mean", "oak_sd", "tar"], id=[7, 8, 9])
+        assert field.read().ids == ("7", "9")
+
+    @pytest.mark.parametrize(
+        ("names", "more"),
+        [
+            (["oak", "elm_sd", "tar"], {}),
+            (["oak", "oaksd", "tar"], {}),
+            (["oak", "oak_sd_1", "tar"], {}),
+            (["oak", "oak_sd", "tar"], {"apart": 16.0}),
+            (["oak", "oak_sd", "tar"], {"deviations": [0.01, -0.01, 0.01, 0.01]}),
+            (["oak", "oak_sd", "tar"], {"deviations": [0.9, 0.9, 0.9, 0.9]}),
+            (["oak", "oak_sd", "OAK"], {}),
+        ],
+    )
+    def test_what_is_not_clearly_one_stays_a_spectrum(self, field, made, names, more):
+        self.layer(field, made, names, **more)
+        points = field.read()
+        assert len(points) == 3
+        assert points.spread is None

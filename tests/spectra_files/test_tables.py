@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pixelssr_geo.errors import PointsError
 from pixelssr_geo.spectra_files import read_spectra_file
+from pixelssr_geo.spectra_files.deviations import deviation_rows
 
 WAVELENGTHS = np.arange(400.0, 1000.0, 50.0)
 NAMES = ("oak leaf", "bare_soil-2", "Tar")
@@ -246,6 +247,42 @@ def test_columns_of_deviations_become_the_spread_of_their_spectrum(mark):
     np.testing.assert_allclose(first.spread, [0.01, 0.02, np.nan])
     assert second.spread is None
     assert "left_out" not in first.attributes
+
+
+@pytest.mark.parametrize("mark", ["a_std", "a sd", "A_Stdev", "a (sd)", "a std dev"])
+def test_rows_of_deviations_become_the_spread_of_their_spectrum(mark):
+    text = f"name,cover,400,410,420\na,grass,10,12,14\n{mark},,1,2,-9999\nb,soil,20,21,22\n"
+    first, second = read_text(text)
+    assert [first.name, second.name] == ["a", "b"]
+    np.testing.assert_allclose(first.reflectance, [0.1, 0.12, 0.14])
+    np.testing.assert_allclose(first.spread, [0.01, 0.02, np.nan])
+    assert second.spread is None
+    assert [one.attributes["cover"] for one in (first, second)] == ["grass", "soil"]
+
+
+def test_spectra_of_a_long_list_named_as_deviations_are_the_spread():
+    rows = [("a", 0.2), ("a_sd", 0.01), ("b_sd", 0.3)]
+    lines = [f"{name},{nm},{value}" for name, value in rows for nm in (400, 410, 420)]
+    first, second = read_text("\n".join(["id,wavelength,reflectance", *lines]) + "\n")
+    assert [first.name, second.name] == ["a", "b_sd"]
+    np.testing.assert_allclose(first.spread, 0.01)
+    assert second.spread is None
+
+
+@given(
+    of=st.sampled_from(["a", "oak 1", "P-7"]),
+    word=st.sampled_from(["sd", "STD", "stdev", "std_dev", "standard deviation"]),
+    mark=st.sampled_from([" ", "_", ".", "-"]),
+    levels=st.lists(st.floats(1e-4, 2), min_size=3, max_size=3),
+)
+def test_rows_are_deviations_only_where_they_are_darker_and_nothing_is_negative(
+    of, word, mark, levels
+):
+    values = np.outer(levels, [1.0, 2.0])
+    names = [of, f"{of}{mark}{word}", "other"]
+    assert deviation_rows(names, values) == ({0: 1} if levels[1] < levels[0] else {})
+    assert deviation_rows(names, -values) == {}
+    assert deviation_rows([of, of, f"{of}_sd"], values) == {}
 
 
 def test_means_and_deviations_belong_together_by_their_names():
