@@ -217,9 +217,10 @@ def chosen_scenes(
         )
     table = None if response is None else Path(response)
     for text in cubes:
-        name, given, path = text.rpartition("=")
-        cube = Path(path)
-        chosen.append(SceneSource(name if given else cube.stem, cube, table, sensor))
+        name, given, path = text.partition("=")
+        if not given or "/" in name:  # an equals sign inside a path
+            name, path = Path(text).stem, text
+        chosen.append(SceneSource(name, Path(path), table, sensor))
     listed = [source.name for source in chosen]
     if twice := [name for name in listed if listed.count(name) > 1]:
         raise SettingsError(

@@ -143,9 +143,11 @@ class TestDraws:
 
 class TestChosenScenes:
     def test_cubes_are_named_by_their_file_or_as_told(self):
-        found = chosen_scenes(cubes=["some/park.tif", "north=other/park.tif"], sensor="GF6-PMS")
-        assert [source.name for source in found] == ["park", "north"]
-        assert [str(source.cube) for source in found] == ["some/park.tif", "other/park.tif"]
+        cubes = ["some/park.tif", "north=a=1/park.tif", "year/a=1/city.tif"]
+        found = chosen_scenes(cubes=cubes, sensor="GF6-PMS")
+        assert [source.name for source in found] == ["park", "north", "city"]
+        paths = ["some/park.tif", "a=1/park.tif", "year/a=1/city.tif"]
+        assert [str(source.cube) for source in found] == paths
 
     @pytest.mark.parametrize(
         ("options", "told"),
