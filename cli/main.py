@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMMANDS = (
-    "reconstruct", "batch", "train", "simulate", "evaluate", "points", "nets", "demo", "info",
+    "reconstruct", "batch", "train", "simulate", "evaluate", "points", "experiment", "nets", "demo",
+    "info",
 )  # fmt: skip
 """Subcommands in the order of the help, each in the module of its name."""
 

@@ -11,7 +11,13 @@ import numpy as np
 
 from pixelssr_geo.errors import MissingCRSError, OutputError, SceneError, SettingsError
 from pixelssr_geo.points import PointSpectra, write_points
-from pixelssr_geo.scene import cube_channels, open_cube, pixel_grid
+from pixelssr_geo.scene import (
+    FWHM_ATTRS,
+    WAVELENGTH_ATTRS,
+    cube_channels,
+    open_cube,
+    pixel_grid,
+)
 from pixelssr_geo.tiling.plan import plan_tiles
 from pixelssr_geo.writers import write_cog, write_scene
 
@@ -88,10 +94,7 @@ def simulate(
     """
     opened = open_cube(cube) if isinstance(cube, (str, Path)) else cube
     opened = opened.transpose("wavelength", "y", "x")
-    if snr is not None and not snr > 0:
-        raise SettingsError(f"snr is {snr}, a positive number is needed: leave it out for no noise")
-    if seed < 0:
-        raise SettingsError(f"seed is {seed}, 0 or more is needed: give another number")
+    _check_noise(snr, seed)
     grid = pixel_grid(opened)
     if grid.crs_wkt is None:
         raise MissingCRSError(
@@ -115,6 +118,52 @@ def simulate(
         write_cog(opened, result.reference, overwrite=overwrite)
         write_points(_field_points(opened, channels, rows, cols, grid.crs_wkt), result.points)
     return result
+
+
+def simulate_scene(
+    cube: xr.DataArray, response: SpectralResponse, *, snr: float | None = 500.0, seed: int = 0
+) -> xr.DataArray:
+    """The scene alone that :func:`simulate` writes, dims ``(band, y, x)``, float32, in memory.
+
+    Parameters
+    ----------
+    cube
+        Dims ``(wavelength, y, x)``.
+    response, snr, seed
+        As for :func:`simulate`.
+
+    Raises
+    ------
+    SettingsError
+        If a number is out of range.
+    ResponseError
+        If the cube's channels do not cover the sensor's bands.
+    """
+    import xarray as xr
+
+    _check_noise(snr, seed)
+    cube = cube.transpose("wavelength", "y", "x")
+    channels = cube_channels(cube)
+    matrix = response.matrix(channels)
+    _check_coverage(response, channels)
+    _, level = _valid_and_level(cube, matrix)
+    values = np.empty((len(matrix), cube.sizes["y"], cube.sizes["x"]), "f4")
+    for row, col, block in _blocks(cube, matrix, level / snr if snr is not None else 0.0, seed):
+        values[:, row : row + block.shape[1], col : col + block.shape[2]] = block
+    place = {name: cube[name] for name in ("y", "x", "spatial_ref") if name in cube.coords}
+    bands = {
+        "band": list(response.names),
+        "wavelength": ("band", response.centres_nm, WAVELENGTH_ATTRS),
+        "fwhm": ("band", response.fwhm_nm, FWHM_ATTRS),
+    }
+    return xr.DataArray(values, dims=("band", "y", "x"), coords=bands | place, name="reflectance")
+
+
+def _check_noise(snr: float | None, seed: int) -> None:
+    if snr is not None and not snr > 0:
+        raise SettingsError(f"snr is {snr}, a positive number is needed: leave it out for no noise")
+    if seed < 0:
+        raise SettingsError(f"seed is {seed}, 0 or more is needed: give another number")
 
 
 def _check_coverage(response: SpectralResponse, channels: ChannelGrid) -> None:

@@ -211,6 +211,23 @@ def test_the_tables_of_whole_runs_are_what_the_commands_print(marker, script, re
     assert found.partition("<!-- end -->")[0].strip() == ran.stdout.strip()
 
 
+@pytest.mark.parametrize("marker", ["methods", "anchors", "elsewhere", "noise"])
+def test_the_tables_of_accuracy_are_what_the_command_above_them_prints(marker):
+    found = re.search(
+        rf"```sh\npixelssr-geo (experiment accuracy --table [^`]*)```\n\n<!-- {marker} -->\n"
+        r"(.*?)<!-- end -->",
+        (PAGES / "benchmarks.md").read_text(),
+        re.DOTALL,
+    )
+    assert found is not None
+    asked, told = found.groups()
+    ran = subprocess.run(
+        [sys.executable, "-m", "pixelssr_geo.cli", *asked.replace("\\\n", " ").split()],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    assert told == ran.stdout
+
+
 def test_the_documented_file_of_settings_is_one():
     (text,) = blocks(PAGES / "fidelity.md", "toml")
     settings = Settings.of(**tomllib.loads(text))

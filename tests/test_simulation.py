@@ -12,9 +12,10 @@ from pixelssr_geo.errors import (
 from pixelssr_geo.pairing import pair_points
 from pixelssr_geo.points import read_points
 from pixelssr_geo.scene import open_cube, open_scene, pixel_grid
-from pixelssr_geo.simulation import simulate
+from pixelssr_geo.simulation import simulate, simulate_scene
 from pixelssr_geo.spectra import ChannelGrid, SpectralResponse, get_sensor
 from pixelssr_geo.testing import make_cube
+from pixelssr_geo.tiling.plan import plan_tiles
 from pixelssr_geo.writers import write_cog
 
 PMS = get_sensor("GF-6 PMS")
@@ -33,6 +34,24 @@ def test_without_noise_the_scene_is_what_the_sensor_sees(tmp_path):
     assert scene["band"].values.tolist() == list(PMS.names)
     assert pixel_grid(scene).transform == pixel_grid(cube).transform
     assert result.noise == 0
+
+
+@pytest.mark.parametrize("snr", [None, 50.0])
+def test_the_scene_alone_is_the_one_that_is_written(tmp_path, monkeypatch, snr):
+    monkeypatch.setattr(simulation, "plan_tiles", lambda shape: plan_tiles(shape, block=256))
+    cube = make_cube((300, 20), nodata_hole=(slice(4, 6), slice(7, 9)))  # two blocks
+    written = open_scene(simulate(cube, PMS, tmp_path, points=5, snr=snr, seed=3).scene)
+    alone = simulate_scene(cube, PMS, snr=snr, seed=3)
+    assert alone.dims == written.dims
+    np.testing.assert_array_equal(alone.values, written.values)
+    np.testing.assert_allclose(alone["wavelength"], written["wavelength"], atol=1e-3)
+    assert pixel_grid(alone) == pixel_grid(cube)
+
+
+@pytest.mark.parametrize("wrong", [{"snr": 0.0}, {"snr": -1.0}, {"seed": -1}])
+def test_the_scene_alone_refuses_what_the_files_do(wrong):
+    with pytest.raises(SettingsError):
+        simulate_scene(make_cube(), PMS, **wrong)
 
 
 def test_the_reference_is_the_cube(tmp_path):
