@@ -65,6 +65,11 @@ HEAD = ("status", "scene", "output", "points", "RMSE", "seconds")
 @cube_options
 @cluster_options
 @click.option(
+    "--uncertainty",
+    is_flag=True,
+    help="Write the standard deviation of each cube's error beside it, <scene>_hsi_sd.<format>.",
+)
+@click.option(
     "--at-a-time",
     type=click.IntRange(min=1),
     metavar="N",
@@ -94,6 +99,7 @@ def batch(
     workers: int | None,
     scheduler: str | None,
     block: int | None,
+    uncertainty: bool,
     at_a_time: int | None,
     resume: bool,
     overwrite: bool,
@@ -113,7 +119,13 @@ def batch(
     from pixelssr_geo.settings import Settings
 
     settings = Settings.of(**settings_options(config, options))
-    items = batch_items(scenes, points=points, folder=output, format=cast("Ending", format))
+    items = batch_items(
+        scenes,
+        points=points,
+        folder=output,
+        format=cast("Ending", format),
+        uncertainty=uncertainty,
+    )
     labels = scene_labels(items)
     outcomes: list[BatchOutcome] = []
     try:

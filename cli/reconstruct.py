@@ -43,6 +43,14 @@ from pixelssr_geo.cli.options import (
 @network_options
 @cube_options
 @cluster_options
+@click.option(
+    "--uncertainty",
+    type=click.Path(),
+    metavar="FILE",
+    help="Standard deviation of the cube's error to write in the same run, with a layer "
+    "'extrapolation' that is 0 where points and library cover the scene: *.tif, *.zarr, *.bsq or "
+    "*.img (not with method paper).",
+)
 @click.option("--quicklook", type=click.Path(), metavar="PNG", help="Picture of the cube.")
 @resume_option
 @overwrite_option
@@ -63,6 +71,7 @@ def reconstruct(
     workers: int | None,
     scheduler: str | None,
     block: int | None,
+    uncertainty: str | None,
     quicklook: str | None,
     resume: bool,
     overwrite: bool,
@@ -78,6 +87,7 @@ def reconstruct(
     """
     from typing import cast
 
+    from pixelssr_geo.fitting import check_uncertainty
     from pixelssr_geo.place import place, place_name
     from pixelssr_geo.points import read_points
     from pixelssr_geo.reconstruction import reconstruct_to_file
@@ -88,6 +98,9 @@ def reconstruct(
     settings = Settings.of(**settings_options(config, options))
     path = place(output) if output else _default_output(scene)
     check_output(path, overwrite=overwrite)
+    if uncertainty:
+        check_uncertainty(settings)
+        check_output(uncertainty, overwrite=overwrite)
     if quicklook:
         check_output(quicklook, overwrite=overwrite)
     opened = open_scene(scene, sensor=sensor, response=response, scale=scale, crs=crs)
@@ -98,6 +111,7 @@ def reconstruct(
             field_points,
             path,
             settings,
+            uncertainty=uncertainty,
             dtype=cast("CubeDtype", dtype),
             overwrite=overwrite,
             resume=resume,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import xarray as xr
 
@@ -24,11 +24,26 @@ class PixelSSRAccessor:
     def __init__(self, array: xr.DataArray) -> None:
         self._array = array
 
-    def reconstruct(self, points: PointSpectra | None = None, **options: Any) -> xr.DataArray:
+    @overload
+    def reconstruct(
+        self,
+        points: PointSpectra | None = None,
+        *,
+        uncertainty: Literal[False] = False,
+        **options: Any,
+    ) -> xr.DataArray: ...
+    @overload
+    def reconstruct(
+        self, points: PointSpectra | None = None, *, uncertainty: Literal[True], **options: Any
+    ) -> xr.Dataset: ...
+    def reconstruct(
+        self, points: PointSpectra | None = None, **options: Any
+    ) -> xr.DataArray | xr.Dataset:
         """The lazy cube of this scene; see :func:`pixelssr_geo.reconstruct`."""
         from pixelssr_geo.reconstruction import reconstruct
 
-        return reconstruct(self._array, points, **options)
+        cube: xr.DataArray | xr.Dataset = reconstruct(self._array, points, **options)
+        return cube
 
     def pair(self, points: PointSpectra, **options: Any) -> PairedPoints:
         """Points on this scene's pixels; see :func:`pixelssr_geo.pair_points`."""

@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from pixelssr_geo.errors import ClusterError, OutputError, PixelSSRError, SettingsError
+from pixelssr_geo.fitting import check_uncertainty
 from pixelssr_geo.place import place, place_name, shown
 from pixelssr_geo.points import read_points
 from pixelssr_geo.reconstruction import Summary, reconstruct_to_file, run_cluster
@@ -52,6 +53,13 @@ class BatchItem:
     """Cube to write, a path or URL; its ending decides on the format."""
     points: str | None = None
     """Field spectra, a GeoPackage."""
+    uncertainty: str | None = None
+    """Standard deviation of the cube's error to write, a path or URL; None for none."""
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """All that is written: the cube, and its uncertainty if that is asked for."""
+        return (self.output,) if self.uncertainty is None else (self.output, self.uncertainty)
 
     @property
     def stem(self) -> str:
@@ -81,6 +89,7 @@ def batch_items(
     points: str | Path | None = None,
     folder: str | Path | None = None,
     format: Ending = "tif",
+    uncertainty: bool = False,
 ) -> list[BatchItem]:
     """Scenes with the names of their cubes, ``<scene>_hsi.<format>``, and of their point files.
 
@@ -96,6 +105,9 @@ def batch_items(
         its scene.
     format
         Ending of the cubes' names.
+    uncertainty
+        Whether the standard deviation of each cube's error is to be written beside it, as
+        ``<scene>_hsi_sd.<format>``.
 
     Raises
     ------
@@ -104,8 +116,9 @@ def batch_items(
 
     Examples
     --------
-    >>> batch_items(["north.tif"], points="field/{stem}.gpkg")
-    [BatchItem(scene='north.tif', output='north_hsi.tif', points='field/north.gpkg')]
+    >>> item, = batch_items(["north.tif"], points="field/{stem}.gpkg", uncertainty=True)
+    >>> item.output, item.points, item.uncertainty
+    ('north_hsi.tif', 'field/north.gpkg', 'north_hsi_sd.tif')
     """
     where = None if folder is None else place(folder)
     if isinstance(where, Path) and not where.is_dir():
@@ -116,9 +129,14 @@ def batch_items(
     items = []
     for scene in map(str, scenes):
         stem = _stem(scene)
-        output = _within(_folder_of(scene) if where is None else where, f"{stem}_hsi.{format}")
+        beside = _folder_of(scene) if where is None else where
         items.append(
-            BatchItem(scene, output, str(points).replace("{stem}", stem) if points else None)
+            BatchItem(
+                scene,
+                _within(beside, f"{stem}_hsi.{format}"),
+                str(points).replace("{stem}", stem) if points else None,
+                _within(beside, f"{stem}_hsi_sd.{format}") if uncertainty else None,
+            )
         )
     return items
 
@@ -198,6 +216,8 @@ def run_batch(
         do not go together, or the cluster cannot be had. Nothing has been started then.
     """
     _check_items(items)
+    if any(item.uncertainty for item in items):
+        check_uncertainty(settings)
     check_dtype(dtype, scene_units=settings.units == "scene")
     most = _scenes_at_a_time(at_a_time, on_cluster=workers is not None or scheduler is not None)
     outcomes: dict[BatchItem, BatchOutcome] = {}
@@ -212,7 +232,7 @@ def run_batch(
     tell("scenes", 0, len(items))
     left = deque[BatchItem]()
     for item in items:
-        if resume and not overwrite and _is_there(item.output):
+        if resume and not overwrite and all(map(_is_there, item.results)):
             note(BatchOutcome(item, "skipped", None, None, 0.0))
         else:
             left.append(item)
@@ -316,6 +336,7 @@ class _SceneWork:
             points,
             item.output,
             self._settings,
+            uncertainty=item.uncertainty,
             **self._writing,
             client=self._client,
             stop=self.stop,
@@ -425,15 +446,16 @@ def _check_items(items: Sequence[BatchItem]) -> None:
                 f"'{shown(item.scene)}' is given twice, expected once: leave one out"
             )
         scenes[_same(item.scene)] = item
-        other = outputs.setdefault(_same(item.output), item)
-        if other is not item:
-            raise OutputError(
-                f"the cubes of '{shown(other.scene)}' and '{shown(item.scene)}' would both be "
-                f"'{shown(item.output)}', expected a name for each: rename one, or write it to "
-                "another folder in a batch of its own"
-            )
+        for output in item.results:
+            other = outputs.setdefault(_same(output), item)
+            if other is not item:
+                raise OutputError(
+                    f"the cubes of '{shown(other.scene)}' and '{shown(item.scene)}' would both be "
+                    f"'{shown(output)}', expected a name for each: rename one, or write it to "
+                    "another folder in a batch of its own"
+                )
     for item in items:
-        if (scene := scenes.get(_same(item.output))) is not None:
+        for scene in filter(None, (scenes.get(_same(output)) for output in item.results)):
             raise OutputError(
                 f"'{shown(scene.scene)}' is one of the scenes and would be the cube of "
                 f"'{shown(item.scene)}', expected one of the two: leave it out, or write to another "

@@ -28,6 +28,7 @@ from pixelssr_geo.errors import (
     WeightsError,
 )
 from pixelssr_geo.estimator import (
+    Estimate,
     Estimator,
     Gate,
     LibraryPrior,
@@ -107,6 +108,29 @@ class CrossValidation:
     """Mean spectral angle, degrees."""
     n: int
     """Points behind the figures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How often the truth at withheld points lies within the standard deviations told for it."""
+
+    within_one: float
+    """Share of the points' values within 1 standard deviation; 0.68 for normal errors."""
+    within_two: float
+    """Share within 1.96 standard deviations; 0.95 for normal errors."""
+    n: int
+    """Points behind the shares."""
+
+    @staticmethod
+    def of(errors: NDArray[np.float64], deviations: NDArray[np.float64]) -> Coverage:
+        """The shares of errors and the deviations told for them, ``(point, channel)`` each."""
+        sizes = np.abs(errors)
+        one, two = (float((sizes <= factor * deviations).mean()) for factor in (1.0, 1.96))
+        return Coverage(one, two, len(errors))
+
+    def told(self) -> dict[str, float]:
+        """The shares by their percentage, and ``n``."""
+        return {"68": self.within_one, "95": self.within_two, "n": self.n}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -237,6 +261,9 @@ class FittedModel:
     """What a user should know about this fit."""
     lines: ChannelLines | None = None
     """What takes the cube to the scene's units; None leaves it in reflectance."""
+    coverage: Coverage | None = None
+    """What withheld points say of the estimator's standard deviations, in reflectance; None
+    without an estimator or such points."""
 
     @property
     def calibration(self) -> Calibration | None:
@@ -298,16 +325,61 @@ class FittedModel:
         stop
             Looked at before every forward pass; when set, the block is given up.
         """
-        scene = self.reader.window(window)
         if self.estimator is None:
             cube = self._blended(plan, window, self._pixel_tiles, pool, stop)
-            return self._in_units(cube, window)
-        cube = self.estimator.mean(scene)
+        else:
+            cube = self.estimator.mean(self.reader.window(window))
+        return self._finished(cube, plan, window, pool, stop)
+
+    def estimate(
+        self,
+        plan: TilePlan,
+        window: Window,
+        pool: Executor | None = None,
+        stop: threading.Event | None = None,
+    ) -> Estimate:
+        """One block of the cube as :meth:`block` gives it, and what is known of its error.
+
+        Deviation and extrapolation are the estimator's, also where a network takes part; the
+        deviation is in the cube's units. Both are NaN where the scene has no data.
+
+        Parameters
+        ----------
+        plan, window, pool, stop
+            See :meth:`block`.
+
+        Raises
+        ------
+        SettingsError
+            If the method has no estimator.
+        """
+        check_uncertainty(self.settings)
+        assert self.estimator is not None
+        scene = self.reader.window(window)
+        found = self.estimator.predict(scene)
+        empty = np.isnan(scene[0])
+        deviation, extrapolation = found.deviation, found.extrapolation
+        deviation[:, empty] = np.nan
+        extrapolation[empty] = np.nan
+        if self.lines is not None:
+            deviation = self.lines.on_deviation(deviation)
+        cube = self._finished(found.mean, plan, window, pool, stop)
+        return Estimate(mean=cube, deviation=deviation, extrapolation=extrapolation)
+
+    def _finished(
+        self,
+        cube: NDArray[np.float32],
+        plan: TilePlan,
+        window: Window,
+        pool: Executor | None,
+        stop: threading.Event | None,
+    ) -> NDArray[np.float32]:
+        """A block of the cube out of what estimator or pixel model give; in place."""
         if self.correction is not None and self.gate is not None:
             found = self._blended(plan, window, self._correction_tiles, pool, stop)
             found *= self.gate.value
             cube += found
-            cube = self.projection.on_cube(cube, scene)
+            cube = self.projection.on_cube(cube, self.reader.window(window))
         return self._in_units(cube, window)
 
     def _in_units(self, cube: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
@@ -382,6 +454,21 @@ class FittedModel:
         assert self.estimator is not None
         assert self.device is not None
         return correct_tiles(self.correction, self.estimator, stack, self.device)
+
+
+def check_uncertainty(settings: Settings) -> None:
+    """Do nothing if the method knows something about its error.
+
+    Raises
+    ------
+    SettingsError
+        If it has no estimator.
+    """
+    if settings.method == "paper":
+        raise SettingsError(
+            "method 'paper' gives a cube and nothing on its error, --uncertainty (uncertainty=...) "
+            "needs an estimator: use another --method, or leave it out"
+        )
 
 
 def micro_batch(settings: Settings, device: torch.device | None) -> MicroBatch:
@@ -694,8 +781,8 @@ def _with_estimator(base: FittedModel, context: _Context) -> FittedModel:
     if method == "ridge":
         projection = base.projection
         estimator = fit_points_alone(labels, projection)
-        found = _validate_estimator(context, lambda kept: fit_points_alone(kept, projection))
-        return replace(base, estimator=estimator, cross_validation=found)
+        fitted = replace(base, estimator=estimator)
+        return _validated(fitted, context, lambda kept: fit_points_alone(kept, projection))
     library = fit_library(context.channels, context.matrix)
     kind: Kind = "library" if method == "library" else "estimator"
     estimator = fit_estimator(labels, library, context.statistics, kind=kind)
@@ -706,29 +793,56 @@ def _with_estimator(base: FittedModel, context: _Context) -> FittedModel:
         note = f"{context.count} points: the network correction is tried from {GATE_POINTS} on"
         fitted = replace(fitted, notes=(*fitted.notes, note))
     if method == "library":
-        found = _validate_library(labels, estimator)
-    else:
-        found = _validate_estimator(
-            context, lambda kept: fit_estimator(kept, library, context.statistics)
-        )
-    return replace(fitted, cross_validation=found)
+        return _library_validated(fitted, labels, estimator)
+    return _validated(
+        fitted, context, lambda kept: fit_estimator(kept, library, context.statistics)
+    )
 
 
-def _validate_library(labels: Labels | None, estimator: Estimator) -> CrossValidation | None:
-    """Error at the points, which the library has not seen."""
+def _library_validated(
+    fitted: FittedModel, labels: Labels | None, estimator: Estimator
+) -> FittedModel:
+    """Add the error at the points, which the library has not seen."""
     if labels is None or not len(labels):
-        return None
-    return _validation(labels, labels.spectra - estimator.at(labels.bands))
+        return fitted
+    errors = labels.spectra - estimator.at(labels.bands)
+    return replace(
+        fitted,
+        cross_validation=_validation(labels, errors),
+        coverage=Coverage.of(errors, _deviations(estimator, labels)),
+    )
 
 
-def _validate_estimator(
-    context: _Context, fitted_on: Callable[[Labels], Estimator]
-) -> CrossValidation | None:
+def _validated(
+    fitted: FittedModel, context: _Context, fitted_on: Callable[[Labels], Estimator]
+) -> FittedModel:
+    """Add the error at points whose spatial block was withheld."""
     labels = context.labels
     if labels is None or len(labels) < 2:
-        return None
+        return fitted
     folds = spatial_folds(labels.rows, labels.cols, folds=5, seed=context.settings.seed)
-    return _validation(labels, withheld_errors(fitted_on, labels, folds))
+    estimators: list[Estimator] = []
+
+    def fit_fold(kept: Labels) -> Estimator:
+        estimators.append(fitted_on(kept))
+        return estimators[-1]
+
+    errors = withheld_errors(fit_fold, labels, folds)
+    deviations = np.empty_like(errors)
+    for number, estimator in enumerate(estimators):
+        out = folds.fold == number
+        deviations[out] = _deviations(estimator, labels.take(out))
+    return replace(
+        fitted,
+        cross_validation=_validation(labels, errors),
+        coverage=Coverage.of(errors, deviations),
+    )
+
+
+def _deviations(estimator: Estimator, labels: Labels) -> NDArray[np.float64]:
+    """Standard deviations that an estimator tells at labels, ``(label, channel)``."""
+    column = np.ascontiguousarray(labels.bands.T[:, :, None], "f4")
+    return np.asarray(estimator.predict(column).deviation[:, :, 0].T, "f8")
 
 
 def _with_correction(
@@ -759,10 +873,12 @@ def _with_correction(
             correction=correction,
             gate=gate,
             cross_validation=CrossValidation(**about["cross_validation"]),
+            coverage=Coverage(**about["coverage"]),
             notes=(*base.notes, str(gate)),
         )
     folds = spatial_folds(labels.rows, labels.cols, folds=settings.folds, seed=settings.seed)
     errors, found = np.empty_like(labels.spectra), np.zeros_like(labels.spectra)
+    deviations = np.empty_like(labels.spectra)
     stop = threading.Event()
 
     def train_fold(number: int) -> None:
@@ -779,6 +895,7 @@ def _with_correction(
             progress=_stage(context.progress, stage, stop),
         )
         errors[out] = withheld.spectra - fold_estimator.at(withheld.bands)
+        deviations[out] = _deviations(fold_estimator, withheld)
         found[out] = correction_at(
             fold_net, fold_estimator, withheld, context.reader, device=context.device
         )
@@ -797,10 +914,12 @@ def _with_correction(
     if settings.method == "dypro":
         gate = replace(gate, value=1.0)
     log.info("%s", gate)
+    errors -= gate.value * found
     fitted = replace(
         base,
         gate=gate,
-        cross_validation=_validation(labels, errors - gate.value * found),
+        cross_validation=_validation(labels, errors),
+        coverage=Coverage.of(errors, deviations),
         notes=(*base.notes, str(gate)),
     )
     if gate.value:
@@ -815,7 +934,12 @@ def _with_correction(
         fitted = replace(fitted, correction=correction)
     if context.kept is not None:
         assert fitted.cross_validation is not None
-        about = {"gate": asdict(gate), "cross_validation": asdict(fitted.cross_validation)}
+        assert fitted.coverage is not None
+        about = {
+            "gate": asdict(gate),
+            "cross_validation": asdict(fitted.cross_validation),
+            "coverage": asdict(fitted.coverage),
+        }
         save_correction(context.kept, fitted.correction, about)
     return fitted
 

@@ -16,8 +16,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+import xarray as xr
 
 from pixelssr_geo.calibration import line_texts
 from pixelssr_geo.errors import (
@@ -32,6 +36,7 @@ from pixelssr_geo.fitting import (
     FittedModel,
     Misfit,
     Progress,
+    check_uncertainty,
     fit,
     may_use_network,
     network_device,
@@ -42,13 +47,16 @@ from pixelssr_geo.fitting import (
 from pixelssr_geo.identity import run_identity
 from pixelssr_geo.place import place, place_name, place_suffix, shown
 from pixelssr_geo.process import core_count, prepare_process, products_on_one_thread
-from pixelssr_geo.scene import open_cube, pixel_grid, scene_response
+from pixelssr_geo.scene import open_cube, open_layer, pixel_grid, scene_response
 from pixelssr_geo.settings import Settings
 from pixelssr_geo.tiling.ledger import Ledger
 from pixelssr_geo.tiling.mosaic import lazy_mosaic, map_blocks
 from pixelssr_geo.tiling.plan import TilePlan, Window, plan_tiles
 from pixelssr_geo.writers import (
+    DEVIATION,
+    EXTRAPOLATION,
     REFLECTANCE,
+    SCENE_DEVIATION,
     SCENE_VALUE,
     CubeTemplate,
     Staging,
@@ -57,8 +65,9 @@ from pixelssr_geo.writers import (
     check_output,
     create_store,
     disk_needed,
+    header_path,
     object_store,
-    staged_output,
+    staged_outputs,
     write_cog,
     write_envi,
     write_region,
@@ -66,12 +75,10 @@ from pixelssr_geo.writers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Executor
 
-    import numpy as np
     import torch
-    import xarray as xr
     from distributed import Client
     from numpy.typing import NDArray
 
@@ -95,6 +102,11 @@ GPU = {"GPU": 1}
 
 Format = Literal["cog", "zarr", "envi"]
 
+ESTIMATORS_ERROR = (
+    "the uncertainty is the estimator's: what the network adds to the cube is not counted in it"
+)
+"""What is to be known of the uncertainty where a network takes part."""
+
 FORMATS: dict[str, Format] = {
     ".tif": "cog",
     ".tiff": "cog",
@@ -111,6 +123,8 @@ class Summary:
 
     output: str
     """Where the cube is."""
+    uncertainty: str | None
+    """Where the standard deviation of its error is, or None where it was not asked for."""
     shape: tuple[int, int, int]
     """Channels, rows, columns."""
     wavelengths_nm: tuple[float, ...]
@@ -129,6 +143,9 @@ class Summary:
     name, or None without calibration."""
     cross_validation: dict[str, float] | None
     """``rmse``, ``sam`` and ``n`` at withheld points, or None."""
+    coverage: dict[str, float] | None
+    """Share of the values at withheld points within 1 and 1.96 standard deviations as they were
+    told for them, ``68`` and ``95``, and ``n`` points; None where none were told."""
     msi_residual_rmse: float
     """How far the re-simulated bands are from the scene."""
     method: str
@@ -185,20 +202,48 @@ class Summary:
                 f"withheld    RMSE {error['rmse']:.4f}, SAM {error['sam']:.2f} degrees at "
                 f"{error['n']} points"
             )
+        if self.uncertainty is not None:
+            told.append(f"uncertainty {self.uncertainty}")
+            if (share := self.coverage) is not None:
+                told.append(
+                    f"            {100 * share['68']:.0f} % of the values at {share['n']} withheld "
+                    f"points within 1 standard deviation, {100 * share['95']:.0f} % within 1.96"
+                )
         told.append(f"scene       re-simulated within {self.msi_residual_rmse:.2g} RMSE")
         told += [f"note        {note}" for note in self.notes]
         spent = ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())
         return [*told, f"seconds     {spent}"]
 
 
+@overload
 def reconstruct(
     scene: xr.DataArray,
     points: PointSpectra | None = None,
     *,
     response: SpectralResponse | None = None,
+    uncertainty: Literal[False] = False,
     progress: Progress | None = None,
     **options: Any,
-) -> xr.DataArray:
+) -> xr.DataArray: ...
+@overload
+def reconstruct(
+    scene: xr.DataArray,
+    points: PointSpectra | None = None,
+    *,
+    response: SpectralResponse | None = None,
+    uncertainty: Literal[True],
+    progress: Progress | None = None,
+    **options: Any,
+) -> xr.Dataset: ...
+def reconstruct(
+    scene: xr.DataArray,
+    points: PointSpectra | None = None,
+    *,
+    response: SpectralResponse | None = None,
+    uncertainty: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> xr.DataArray | xr.Dataset:
     """A lazy hyperspectral cube of a scene, dims ``(wavelength, y, x)``, float32, NaN for nodata.
 
     The fit runs at once: it reads the scene once for the statistics of its bands, and around the
@@ -213,6 +258,8 @@ def reconstruct(
         the spectral library.
     response
         Spectral response of the scene's bands; by default what the scene says.
+    uncertainty
+        Give what is known of the error, too.
     progress
         Called as stages of the fit advance.
     **options
@@ -220,8 +267,12 @@ def reconstruct(
 
     Returns
     -------
-    xarray.DataArray
-        Reflectance with ``wavelength`` and ``fwhm`` (nm); what happened is in ``attrs``.
+    xarray.DataArray or xarray.Dataset
+        Reflectance with ``wavelength`` and ``fwhm`` (nm); what happened is in ``attrs``. With
+        ``uncertainty`` a dataset: ``reflectance``; ``deviation``, the standard deviation of its
+        error, as the cube; and ``extrapolation (y, x)``, 0 where points and library cover the scene
+        and growing beyond. With ``units="scene"`` the first two are ``scene_value`` and
+        ``scene_deviation``. Compute them together: a block gives all of them at once.
 
     Raises
     ------
@@ -229,13 +280,24 @@ def reconstruct(
         If scene, points and options cannot be brought together.
     """
     settings = Settings.of(**options)
+    if uncertainty:
+        check_uncertainty(settings)
     model = fit(scene, points, settings, response=response, progress=progress)
     plan = _plan(model, BLOCK)
     template = _template(scene, points, model)
     # A hash of the model would read the scene; another fit is another cube in any case.
     name = f"cube-{uuid.uuid4().hex}"
-    values = lazy_mosaic(plan, partial(_block, model, plan), len(model.channels), name=name)
-    return template.to_dataarray(values)
+    channels = len(model.channels)
+    if not uncertainty:
+        values = lazy_mosaic(plan, partial(_block, model, plan), channels, name=name)
+        return template.to_dataarray(values)
+    # One array for all, so that a block is computed once.
+    images = lazy_mosaic(plan, partial(_estimate, model, plan), 2 * channels + 1, name=name)
+    errors = _uncertainty_template(template, model)
+    cube = template.to_dataarray(images[:channels])
+    deviation = errors.to_dataarray(images[channels:-1])
+    extrapolation = errors.to_layer(images[-1])
+    return xr.Dataset({one.name: one for one in (cube, deviation, extrapolation)})
 
 
 def reconstruct_to_file(
@@ -245,6 +307,7 @@ def reconstruct_to_file(
     settings: Settings,
     *,
     response: SpectralResponse | None = None,
+    uncertainty: str | Path | None = None,
     dtype: CubeDtype = "float32",
     block: int | None = None,
     overwrite: bool = False,
@@ -272,8 +335,12 @@ def reconstruct_to_file(
         See :func:`reconstruct`.
     output
         Path or URL of the result.
+    uncertainty
+        Path or URL of a second result on the same grid and channels, in any of the formats: the
+        standard deviation of the cube's error, in its units, and behind its channels a layer
+        ``extrapolation``, 0 where points and library cover the scene and growing beyond.
     dtype
-        ``float32``, or ``uint16`` in steps of 1e-4.
+        Of both: ``float32``, or ``uint16`` in steps of 1e-4.
     block
         Rows and columns that one task computes, a multiple of 256; by default 768. Larger ones take
         more memory and fewer tiles twice; the result is the same.
@@ -312,12 +379,17 @@ def reconstruct_to_file(
         )
     block = _block_side(block)
     check_dtype(dtype, scene_units=settings.units == "scene")
-    output = place(output)
-    check_output(output, overwrite=overwrite)
-    _check_name(output, scene, points)
-    format = FORMATS[place_suffix(output)]
+    places = [place(output)]
+    if uncertainty is not None:
+        check_uncertainty(settings)
+        places.append(place(uncertainty))
+    output = places[0]
+    for one in places:
+        check_output(one, overwrite=overwrite)
+        _check_name(one, scene, points)
+    _check_apart(places)
     channels = resolve_channels(settings, points)
-    _check_place(output, scene, channels, dtype, format)
+    _check_room(places, scene, channels, dtype)
     tell = _until(stop, progress)
     response = scene_response(scene) if response is None else response
     with ExitStack() as stack:
@@ -331,11 +403,13 @@ def reconstruct_to_file(
             settings,
             channels,
             format=f"{place_suffix(output)} {dtype}",
+            uncertainty="none" if uncertainty is None else place_suffix(places[1]),
             block=f"{block} pixels",
             computes=devices.told(settings),
         )
-        staging = stack.enter_context(staged_output(output, overwrite=overwrite, resume=resume))
-        ledger = stack.enter_context(_ledger(staging, identity, overwrite=overwrite))
+        stagings = stack.enter_context(staged_outputs(places, overwrite=overwrite, resume=resume))
+        ledger = stack.enter_context(_ledger(stagings, identity, overwrite=overwrite))
+        staging = stagings[0]
         staging.keep = bool(ledger.done)
         trained = staging.folder / "trained.safetensors"
         model = fit(
@@ -350,14 +424,15 @@ def reconstruct_to_file(
         staging.keep |= trained.exists()
         fitted = time.perf_counter()
         plan, template = _plan(model, block), _template(scene, points, model)
-        # Every format goes through a store, which threads and processes can write side by side. It
-        # has the run's name: what wrote for another run, and may still do so, does not find it.
-        at_url = isinstance(staging.result, str)
-        store = staging.result if at_url else staging.folder / f"{staging.run}.zarr"
+        templates = [template, _uncertainty_template(template, model)][: len(places)]
+        results = [
+            _Result(*one, dtype=dtype) for one in zip(places, templates, stagings, strict=True)
+        ]
+        if uncertainty is not None and model.correction is not None:
+            model = replace(model, notes=(*model.notes, ESTIMATORS_ERROR))
         if not ledger.done:
-            if isinstance(store, Path):
-                shutil.rmtree(store, ignore_errors=True)
-            create_store(store, template, chunk=CHUNK, dtype=dtype)
+            for result in results:
+                result.create()
         blocks = plan.blocks
         left = [window for window in blocks if window not in ledger.done]
         peaks: dict[str, float] = {}
@@ -370,8 +445,7 @@ def reconstruct_to_file(
             tell("reconstructing", len(ledger.done), len(blocks))
 
         tell("reconstructing", len(ledger.done), len(blocks))
-        where = store.absolute() if isinstance(store, Path) else store
-        work = BlockWork(model, plan, where, staging.run)
+        work = BlockWork(model, plan, tuple(result.store for result in results), staging.run)
         if client is None and workers is None:
             _run_on_threads(work, left, note, threads=threads)
         elif client is not None:
@@ -380,18 +454,8 @@ def reconstruct_to_file(
             with run_cluster(settings, workers=workers) as local:
                 _run_on_cluster(work, left, note, local, devices.blocks, stop)
         computed = time.perf_counter()
-        if format == "zarr":
-            if isinstance(store, Path):
-                store.rename(staging.result)
-        else:
-            write = write_envi if format == "envi" else write_cog
-            write(
-                template.to_dataarray(open_cube(store).data),
-                staging.result,
-                dtype=dtype,
-                overwrite=True,
-                progress=lambda now, total: tell("writing", now, total),
-            )
+        for result, stage in zip(results, ("writing", "writing the uncertainty"), strict=False):
+            result.assemble(partial(tell, stage))
         misfits = [Misfit(**ledger.done[window]) for window in blocks]
     ended = time.perf_counter()
     seconds = {
@@ -401,20 +465,87 @@ def reconstruct_to_file(
         "total": ended - started,
     }
     residual = total_rmse(misfits)
-    return model, _summary(output, plan, model, devices.blocks, residual, seconds, peaks)
+    return model, _summary(places, plan, model, devices.blocks, residual, seconds, peaks)
 
 
-def _ledger(staging: Staging, identity: dict[str, str], *, overwrite: bool) -> Ledger:
-    """The list of finished blocks; with ``overwrite`` that of another run is left behind."""
-    path = staging.folder / "blocks.jsonl"
-    with writing(staging.folder):
+@dataclass(frozen=True, slots=True, eq=False)
+class _Result:
+    """A cube that a run writes, and where it is until it is complete."""
+
+    place: Path | str
+    """Path or URL; its ending says the format."""
+    template: CubeTemplate
+    """All but its values."""
+    staging: Staging
+    """Where it is kept."""
+    dtype: CubeDtype
+    """As which it is stored."""
+
+    @property
+    def store(self) -> Path | str:
+        """Store that the blocks are written to.
+
+        Every format goes through one, which threads and processes can write side by side. It has
+        the run's name: what wrote for another run, and may still do so, does not find it.
+        """
+        return _store(self.staging)
+
+    def create(self) -> None:
+        """Make the store, without values."""
+        if isinstance(self.store, Path):
+            shutil.rmtree(self.store, ignore_errors=True)
+        create_store(self.store, self.template, chunk=CHUNK, dtype=self.dtype)
+
+    def assemble(self, progress: Callable[[int, int], object]) -> None:
+        """Make the result of the finished store."""
+        if (format := FORMATS[place_suffix(self.place)]) == "zarr":
+            if isinstance(self.store, Path):
+                self.store.rename(self.staging.result)
+            return
+        layer = None
+        if self.template.layer is not None:
+            layer = self.template.to_layer(open_layer(self.store, self.template.layer).data)
+        write = write_envi if format == "envi" else write_cog
+        write(
+            self.template.to_dataarray(open_cube(self.store).data),
+            self.staging.result,
+            dtype=self.dtype,
+            overwrite=True,
+            layer=layer,
+            progress=progress,
+        )
+
+
+def _store(staging: Staging) -> Path | str:
+    at_url = isinstance(staging.result, str)
+    return staging.result if at_url else staging.folder.absolute() / f"{staging.run}.zarr"
+
+
+def _ledger(stagings: Sequence[Staging], identity: dict[str, str], *, overwrite: bool) -> Ledger:
+    """The list of finished blocks; empty if not all that they were written to is there any more.
+
+    With ``overwrite`` the list of another run is left behind.
+    """
+    path = stagings[0].folder / "blocks.jsonl"
+    with writing(stagings[0].folder):
         try:
-            return Ledger(path, identity)
+            ledger = Ledger(path, identity)
         except ResumeError:
             if not overwrite:
                 raise
-            staging.restart()
-            return Ledger(path, identity)
+        else:
+            if not ledger.done or all(map(_is_resumed, stagings)):
+                return ledger
+            ledger.close()
+        stagings[0].restart()
+        for staging in stagings[1:]:
+            staging.restart(stagings[0].run)
+        return Ledger(path, identity)
+
+
+def _is_resumed(staging: Staging) -> bool:
+    store = _store(staging)
+    return staging.resumed and (isinstance(store, str) or store.exists())
 
 
 @contextmanager
@@ -459,8 +590,9 @@ class BlockWork:
     """The fitted model, scene included."""
     plan: TilePlan
     """Where tiles and blocks lie."""
-    store: Path | str
-    """Zarr store, on disk or at a URL, that :func:`~pixelssr_geo.writers.create_store` made."""
+    stores: tuple[Path | str, ...]
+    """Zarr stores, on disk or at URLs, that :func:`~pixelssr_geo.writers.create_store` made: of the
+    cube and, where it is asked for, of its uncertainty."""
     run: str
     """Name of the run that it belongs to."""
 
@@ -473,12 +605,27 @@ class BlockWork:
         """Compute and write one block."""
         with products_on_one_thread():
             model = self.model.holding(self.plan, window)
-            values = model.block(self.plan, window, pool, stop)
-            misfit = model.misfit(values, window)
-        if isinstance(self.store, str):
-            object_store.check_run(self.store, self.run)
-        write_region(self.store, values, window.row, window.col, name=_quantity(model))
+            if len(self.stores) == 1:
+                cube = model.block(self.plan, window, pool, stop)
+                contents = [{_quantity(model): cube}]
+            else:
+                found = model.estimate(self.plan, window, pool, stop)
+                cube = found.mean
+                errors = {_deviation(model): found.deviation, EXTRAPOLATION: found.extrapolation}
+                contents = [{_quantity(model): cube}, errors]
+            misfit = model.misfit(cube, window)
+        for store, arrays in zip(self.stores, contents, strict=True):
+            if isinstance(store, str):
+                object_store.check_run(store, self.run)
+            for name, values in arrays.items():
+                write_region(store, values, window.row, window.col, name=name)
         return BlockDone(misfit, _process_name(), _peak_rss_mb())
+
+
+def _estimate(model: FittedModel, plan: TilePlan, window: Window) -> NDArray[np.float32]:
+    """Cube, deviation and extrapolation of a block behind each other, ``(image, y, x)``."""
+    found = model.holding(plan, window).estimate(plan, window)
+    return np.concatenate([found.mean, found.deviation, found.extrapolation[None]])
 
 
 def _block(model: FittedModel, plan: TilePlan, window: Window) -> NDArray[np.float32]:
@@ -662,6 +809,18 @@ def _template(scene: xr.DataArray, points: PointSpectra | None, model: FittedMod
     )
 
 
+def _uncertainty_template(cube: CubeTemplate, model: FittedModel) -> CubeTemplate:
+    """Of the standard deviations that go with a cube, and the layer that goes with them."""
+    attrs = dict(cube.attrs)
+    if model.coverage is not None:
+        attrs["coverage"] = json.dumps(model.coverage.told())
+    return replace(cube, attrs=attrs, quantity=_deviation(model), layer=EXTRAPOLATION)
+
+
+def _deviation(model: FittedModel) -> str:
+    return DEVIATION if model.lines is None else SCENE_DEVIATION
+
+
 def _quantity(model: FittedModel) -> str:
     return REFLECTANCE if model.lines is None else SCENE_VALUE
 
@@ -686,28 +845,50 @@ def _same_place(one: Path | str, other: Path | str) -> bool:
     return shown(one) == shown(other)
 
 
-def _check_place(
-    output: Path | str,
-    scene: xr.DataArray,
-    channels: ChannelGrid,
-    dtype: CubeDtype,
-    format: Format,
+def _check_apart(places: Sequence[Path | str]) -> None:
+    """Refuse a cube and its uncertainty under one name, or with one ENVI header."""
+    for one, other in combinations(places, 2):
+        names = [_names(place) for place in (one, other)]
+        if names[0] & names[1]:
+            raise OutputError(
+                f"'{shown(one)}' and '{shown(other)}' would be one file, or share a header, expected "
+                "a name for the cube and one for its uncertainty: choose another"
+            )
+
+
+def _names(place: Path | str) -> set[Path | str]:
+    """All that a result writes."""
+    if isinstance(place, str):
+        return {shown(place)}
+    header = header_path(place)
+    return {path.resolve() for path in (place, header) if path is not None}
+
+
+def _check_room(
+    places: Sequence[Path | str], scene: xr.DataArray, channels: ChannelGrid, dtype: CubeDtype
 ) -> None:
-    if not isinstance(output, Path):
-        return
+    """Refuse results for which there is no room, or that their format cannot hold."""
     grid = pixel_grid(scene)
     widths = (tuple(channels.centres_nm), tuple(channels.fwhm_nm))
-    template = CubeTemplate(grid.shape, *widths, grid.crs_wkt, grid.transform)
-    if format == "envi":
-        check_envi_grid(template)
-    needed = disk_needed(template, dtype, format)
-    free = shutil.disk_usage(output.parent).free
-    log.info("may need %.1f GB in '%s', %.1f GB are free", needed / 1e9, output.parent, free / 1e9)
-    if needed > free:
-        raise OutputError(
-            f"'{output.parent}' has {free / 1e9:.1f} GB free, the cube and its staging may need "
-            f"{needed / 1e9:.1f} GB: free space, choose another folder, or --dtype uint16"
-        )
+    cube = CubeTemplate(grid.shape, *widths, grid.crs_wkt, grid.transform)
+    templates = (cube, replace(cube, layer=EXTRAPOLATION))
+    needed: dict[int, int] = {}
+    for where, template in zip(places, templates, strict=False):
+        if not isinstance(where, Path):
+            continue
+        format = FORMATS[place_suffix(where)]
+        if format == "envi":
+            check_envi_grid(template)
+        # Results on one file system share what is free there.
+        disk = where.parent.stat().st_dev
+        needed[disk] = needed.get(disk, 0) + disk_needed(template, dtype, format)
+        room, free = needed[disk], shutil.disk_usage(where.parent).free
+        log.info("may need %.1f GB in '%s', %.1f GB are free", room / 1e9, where.parent, free / 1e9)
+        if room > free:
+            raise OutputError(
+                f"'{where.parent}' has {free / 1e9:.1f} GB free, what is asked for and its staging "
+                f"may need {room / 1e9:.1f} GB: free space, choose another folder, or --dtype uint16"
+            )
 
 
 def _threads(asked: int | None, blocks: int, model: FittedModel) -> int:
@@ -749,7 +930,7 @@ def _peak_rss_mb() -> float:
 
 
 def _summary(
-    output: Path | str,
+    places: Sequence[Path | str],
     plan: TilePlan,
     model: FittedModel,
     device: str,
@@ -760,7 +941,8 @@ def _summary(
     paired, validation = model.paired, model.cross_validation
     peaks = {**peaks, _process_name(): _peak_rss_mb()}
     return Summary(
-        output=shown(output),
+        output=shown(places[0]),
+        uncertainty=shown(places[1]) if places[1:] else None,
         shape=(len(model.channels), *plan.shape),
         wavelengths_nm=tuple(map(float, model.channels.centres_nm)),
         points_used=0 if paired is None else len(paired.labels),
@@ -769,6 +951,7 @@ def _summary(
         units=model.settings.units,
         calibration=model.calibration.told(model.bands) if model.calibration else None,
         cross_validation=asdict(validation) if validation else None,
+        coverage=model.coverage.told() if model.coverage else None,
         msi_residual_rmse=residual,
         method=model.settings.method,
         gate=model.gate.value if model.gate else None,

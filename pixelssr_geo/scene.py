@@ -54,7 +54,7 @@ class RasterInfo:
     path: str
     """File, folder or GDAL name."""
     indexes: tuple[int, ...]
-    """1-based band numbers that carry data (an alpha band does not)."""
+    """1-based band numbers that carry data (an alpha band does not, nor does a cube's layer)."""
     shape: tuple[int, int]
     """Rows and columns."""
     dtype: str
@@ -79,8 +79,15 @@ class RasterInfo:
     """What a cube's file says that it holds; ``reflectance`` when it says nothing."""
 
 
-def read_raster_info(path: str | Path) -> RasterInfo:
+def read_raster_info(path: str | Path, *, layer: str | None = None) -> RasterInfo:
     """What a GDAL raster says about itself.
+
+    Parameters
+    ----------
+    path
+        File, folder or GDAL name.
+    layer
+        Look at this layer beside a cube's channels instead of the channels.
 
     Raises
     ------
@@ -91,11 +98,16 @@ def read_raster_info(path: str | Path) -> RasterInfo:
     from rasterio.enums import ColorInterp
 
     with _opened(path) as dataset:
+        envi = dataset.tags(ns="ENVI")
+        named = dataset.tags().get("layer") or envi.get("cube_layer")
+        last = dataset.count if named in CUBE_LAYERS else None
         indexes = tuple(
             index
             for index, colour in zip(dataset.indexes, dataset.colorinterp, strict=True)
-            if colour != ColorInterp.alpha
+            if colour != ColorInterp.alpha and layer == (named if index == last else None)
         )
+        if not indexes and layer is not None:
+            raise _no_layer(path, layer)
         if not indexes:
             raise SceneError(
                 f"'{shown(path)}' has no data band, a scene needs at least one: check the file"
@@ -104,7 +116,6 @@ def read_raster_info(path: str | Path) -> RasterInfo:
             raise SceneError(
                 f"'{shown(path)}' holds complex numbers, reflectance is real: export amplitude bands"
             )
-        envi = dataset.tags(ns="ENVI")
         factor = _number(envi.get("reflectance_scale_factor"))
         scales = [dataset.scales[i - 1] for i in indexes]
         offsets = [dataset.offsets[i - 1] for i in indexes]
@@ -205,7 +216,7 @@ def open_cube(path: str | Path) -> xr.DataArray:
     """A hyperspectral cube as lazy reflectance, dims ``(wavelength, y, x)``, NaN for nodata.
 
     A Zarr store may be at a URL, as ``s3://bucket/cube.zarr``. The wavelength (nm) and FWHM coordinates are lifted from the IMAGERY domain, an ENVI header or
-    the Zarr store's own coordinates.
+    the Zarr store's own coordinates. A layer beside the channels, as ``extrapolation``, is left out.
 
     Raises
     ------
@@ -235,6 +246,43 @@ def open_cube(path: str | Path) -> xr.DataArray:
     cube.attrs["source"] = shown(path)
     return cube.rename(info.quantity)
 
+
+def open_layer(path: str | Path, name: str) -> xr.DataArray:
+    """An image ``(y, x)`` that lies beside the channels of a cube, lazily, NaN for nodata.
+
+    Parameters
+    ----------
+    path
+        Of the cube, as for :func:`open_cube`.
+    name
+        One of :data:`CUBE_LAYERS`, such as ``extrapolation``.
+
+    Raises
+    ------
+    SceneReadError
+        If the path is not a readable raster, or the cube has no such layer.
+    """
+    if place_suffix(path) != ".zarr":
+        info = read_raster_info(path, layer=name)
+        return _lazy_raster(info, *_scaling(info, None)).isel(band=0, drop=True).rename(name)
+    dataset = _zarr_dataset(path, "cube")
+    if name not in dataset or set(dataset[name].dims) != {"y", "x"}:
+        raise _no_layer(path, name)
+    layer: xr.DataArray = dataset[name].transpose("y", "x").astype("f4")
+    return layer
+
+
+def _no_layer(path: str | Path, name: str) -> SceneReadError:
+    return SceneReadError(
+        f"'{shown(path)}' has no layer '{name}' beside its channels, one is needed: name a file "
+        "that --uncertainty wrote"
+    )
+
+
+EXTRAPOLATION = "extrapolation"
+CUBE_LAYERS = (EXTRAPOLATION,)
+"""Images that may lie beside the channels of a cube: the last band of a file whose tag ``layer``
+names one, an array of its own in a store."""
 
 WAVELENGTH_ATTRS = {
     "units": "nm",
@@ -579,7 +627,7 @@ def _set_crs(scene: xr.DataArray, crs: str) -> xr.DataArray:
     return located
 
 
-def _open_zarr(path: str | Path, kind: str) -> xr.DataArray:
+def _zarr_dataset(path: str | Path, kind: str) -> xr.Dataset:
     import rioxarray  # noqa: F401  (registers .rio)
 
     named = _everywhere(path)
@@ -588,7 +636,7 @@ def _open_zarr(path: str | Path, kind: str) -> xr.DataArray:
     failures = Exception if remote else (OSError, ValueError, KeyError)
     try:
         store = _store_at(named) if remote else named
-        dataset = xr.open_zarr(store, decode_coords="all", consolidated=False)
+        dataset: xr.Dataset = xr.open_zarr(store, decode_coords="all", consolidated=False)
     except MissingDependencyError as error:
         raise SceneReadError(f"'{shown(path)}' cannot be opened: {error}") from error
     except failures as error:
@@ -597,6 +645,11 @@ def _open_zarr(path: str | Path, kind: str) -> xr.DataArray:
             f"'{shown(path)}' cannot be opened as a Zarr store ({_one_line(error, path)}), a {kind} is "
             f"needed: {cure}"
         ) from error
+    return dataset
+
+
+def _open_zarr(path: str | Path, kind: str) -> xr.DataArray:
+    dataset = _zarr_dataset(path, kind)
     found = [array for array in dataset.data_vars.values() if {"y", "x"} < set(array.dims)]
     if len(found) != 1 or found[0].ndim != 3:
         raise SceneReadError(

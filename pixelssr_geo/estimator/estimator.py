@@ -60,6 +60,8 @@ class Estimate:
     """Reflectance, consistent with the scene, ``(channel, y, x)``."""
     deviation: NDArray[np.float32]
     """Standard deviation of the mean's error, ``(channel, y, x)``."""
+    extrapolation: NDArray[np.float32]
+    """How far the scene leaves what points and library cover, 0 inside, ``(y, x)``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +106,18 @@ class Estimator:
 
     def predict(self, block: NDArray[np.float32]) -> Estimate:
         """The estimate for a block of usable bands ``(band, y, x)``; NaN where a band is NaN."""
-        return Estimate(mean=self.mean(block), deviation=self._by_slabs(self.deviation_at, block))
+        deviation = self._by_slabs(self.deviation_at, block)
+        outside = self._by_slabs(self.extrapolation_at, block, images=1)[0]
+        return Estimate(mean=self.mean(block), deviation=deviation, extrapolation=outside)
+
+    def extrapolation_at(self, bands: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far bands ``(..., band)`` leave those of the samples, 0 inside, ``(..., 1)``.
+
+        The leverage of a regression's own samples is at most 1; this is the root of what is above.
+        """
+        regression = self.correction if self.correction is not None else self.prior
+        leverage = np.zeros(bands.shape[:-1]) if regression is None else regression.leverage(bands)
+        return np.asarray(np.sqrt(np.maximum(leverage - 1, 0))[..., None])
 
     def mean(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
         """The mean alone, ``(channel, y, x)``; NaN where a band is NaN."""
@@ -113,10 +126,13 @@ class Estimator:
         return self.projection.on_cube(cube, block)
 
     def _by_slabs(
-        self, function: Callable[[NDArray[np.float64]], NDArray[np.float64]], block: Any
+        self,
+        function: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+        block: Any,
+        images: int = 0,
     ) -> NDArray[np.float32]:
         """Apply a function of bands ``(..., band)`` in slabs, which bounds the float64 copies."""
-        cube = np.empty((len(self.noise), block[0].size), "f4")
+        cube = np.empty((images or len(self.noise), block[0].size), "f4")
         for part, (bands,) in slabs(block):
             spectra = function(np.ascontiguousarray(bands.T, "f8"))
             cube[:, part] = spectra[: part.stop - part.start].T

@@ -32,8 +32,8 @@ from pixelssr_geo.writers.encoding import (
     nodata_value,
 )
 from pixelssr_geo.writers.output import new_output, writing
-from pixelssr_geo.writers.streaming import piece_count, pieces
-from pixelssr_geo.writers.template import DIMS, SCENE_VALUE, CubeTemplate
+from pixelssr_geo.writers.streaming import piece_count, pieces, with_layer
+from pixelssr_geo.writers.template import DIMS, IN_SCENE_UNITS, LAYERS, CubeTemplate
 
 _BLOCK_SIZES = (128, 256, 512, 1024)
 # Enough for the blocks that are being filled; by default GDAL takes 5 % of the machine's memory.
@@ -49,6 +49,7 @@ def write_cog(
     dtype: CubeDtype = "float32",
     overwrite: bool = False,
     blocksize: int = 512,
+    layer: xr.DataArray | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Path:
     """Write a cube as a Cloud-Optimized GeoTIFF, and return its path.
@@ -72,6 +73,9 @@ def write_cog(
         Replace an existing file.
     blocksize
         Side of the file's internal tiles: 128, 256, 512 or 1024 pixels.
+    layer
+        An image ``(y, x)`` on the cube's grid that follows its channels as the last band, such as
+        the ``extrapolation`` of :func:`~pixelssr_geo.reconstruct`.
     progress
         Called after each piece with the pieces written and the pieces in all; overviews and the
         final copy come after the last.
@@ -84,16 +88,16 @@ def write_cog(
         If the array is not a cube, or ``blocksize`` or ``dtype`` is not possible.
     """
     path = Path(path)
-    template = CubeTemplate.from_cube(cube)
-    check_dtype(dtype, scene_units=template.quantity == SCENE_VALUE)
+    template = CubeTemplate.from_cube(cube, layer)
+    check_dtype(dtype, scene_units=template.quantity in IN_SCENE_UNITS)
     if blocksize not in _BLOCK_SIZES:
         raise SettingsError(
             f"block size is {blocksize}, expected one of {', '.join(map(str, _BLOCK_SIZES))} pixels"
             ": give one of these"
         )
-    cube = cube.transpose(*DIMS)
+    cube = with_layer(cube.transpose(*DIMS), layer)
     with new_output(path, overwrite=overwrite) as temporary:
-        plain = temporary.with_name("plain.tif")
+        plain = temporary.with_name(f"{temporary.name}.plain.tif")
         with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES, GDAL_TIFF_OVR_BLOCKSIZE=blocksize):
             with _new_tiff(plain, path, template, dtype, blocksize) as dataset:
                 total = piece_count(cube, blocksize)
@@ -122,7 +126,7 @@ def _new_tiff(
             driver="GTiff",
             width=cols,
             height=rows,
-            count=template.channels,
+            count=template.images,
             dtype=dtype,
             nodata=nodata_value(dtype),
             crs=CRS.from_wkt(template.crs_wkt) if template.crs_wkt else None,
@@ -159,11 +163,14 @@ def _describe(dataset: Any, template: CubeTemplate, dtype: CubeDtype) -> None:
             wavelength_units="Nanometers",
             fwhm=f"{fwhm:.3f}",
         )
-    if unit := template.cf_attrs.get("units"):
-        dataset.units = [unit] * template.channels
+    units = [template.cf_attrs.get("units", "")] * template.channels
+    if template.layer is not None:
+        dataset.set_band_description(template.images, template.layer)
+        units.append(LAYERS[template.layer]["units"])
+    dataset.units = units
     if dtype == "uint16":
-        dataset.scales = [UINT16_SCALE] * template.channels
-        dataset.offsets = [0.0] * template.channels
+        dataset.scales = [UINT16_SCALE] * template.images
+        dataset.offsets = [0.0] * template.images
     # GDAL separates name and value by the first equals sign.
     tags = {name.replace("=", "_"): value for name, value in template.tags.items()}
     dataset.update_tags(**{**tags, "AREA_OR_POINT": "Area"})

@@ -32,8 +32,8 @@ from pixelssr_geo.writers.encoding import (
     nodata_value,
 )
 from pixelssr_geo.writers.output import ENVI_SUFFIXES, new_output, writing
-from pixelssr_geo.writers.streaming import piece_count, pieces
-from pixelssr_geo.writers.template import DIMS, SCENE_VALUE, CubeTemplate
+from pixelssr_geo.writers.streaming import piece_count, pieces, with_layer
+from pixelssr_geo.writers.template import DIMS, IN_SCENE_UNITS, CubeTemplate
 
 _PIECE = 512
 _DATA_TYPES = {"float32": 4, "uint16": 12}
@@ -48,6 +48,7 @@ def write_envi(
     *,
     dtype: CubeDtype = "float32",
     overwrite: bool = False,
+    layer: xr.DataArray | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Path:
     """Write a cube as a band-sequential ENVI file with its header, and return the file's path.
@@ -69,6 +70,10 @@ def write_envi(
         ``"float32"`` with NaN, or ``"uint16"`` in steps of 1e-4 (0 to 6.5534, 65535 for no data).
     overwrite
         Replace an existing file and its header.
+    layer
+        An image ``(y, x)`` on the cube's grid that follows its channels as the last band, such as
+        the ``extrapolation`` of :func:`~pixelssr_geo.reconstruct`. The header gives it the
+        wavelength 0 and calls it bad in ``bbl``.
     progress
         Called after each piece with the pieces written and the pieces in all.
 
@@ -81,14 +86,14 @@ def write_envi(
         If the array is not a cube, or ``dtype`` is not possible.
     """
     path = Path(path)
-    template = CubeTemplate.from_cube(cube)
-    check_dtype(dtype, scene_units=template.quantity == SCENE_VALUE)
+    template = CubeTemplate.from_cube(cube, layer)
+    check_dtype(dtype, scene_units=template.quantity in IN_SCENE_UNITS)
     if path.suffix.lower() not in ENVI_SUFFIXES:
         raise OutputError(
             f"'{path}' ends with '{path.suffix}', an ENVI file is one of"
             f" {', '.join(ENVI_SUFFIXES)}: give such a name"
         )
-    cube = cube.transpose(*DIMS)
+    cube = with_layer(cube.transpose(*DIMS), layer)
     with new_output(path, overwrite=overwrite) as temporary:
         with writing(path):
             header = _header(template, dtype)
@@ -164,7 +169,7 @@ def _data_keys(template: CubeTemplate, dtype: CubeDtype) -> dict[str, str]:
         "description": f"{{{template.cf_attrs['long_name']}}}",
         "samples": str(cols),
         "lines": str(rows),
-        "bands": str(template.channels),
+        "bands": str(template.images),
         "header offset": "0",
         "file type": "ENVI Standard",
         "data type": str(_DATA_TYPES[dtype]),
@@ -179,11 +184,20 @@ def _data_keys(template: CubeTemplate, dtype: CubeDtype) -> dict[str, str]:
 
 def _spectral_keys(template: CubeTemplate) -> dict[str, str]:
     names = [f"{wavelength:.1f} nm" for wavelength in template.wavelengths_nm]
+    centres, widths = (
+        [f"{v:.10g}" for v in n] for n in (template.wavelengths_nm, template.fwhm_nm)
+    )
+    bad = {}
+    if template.layer is not None:
+        # Readers want lists as long as there are bands, and leave bad ones out of spectra.
+        names, centres, widths = [*names, template.layer], [*centres, "0"], [*widths, "0"]
+        bad["bbl"] = _listed(["1"] * template.channels + ["0"])
     return {
         "band names": _listed(names),
         "wavelength units": "Nanometers",
-        "wavelength": _listed([f"{value:.10g}" for value in template.wavelengths_nm]),
-        "fwhm": _listed([f"{value:.10g}" for value in template.fwhm_nm]),
+        "wavelength": _listed(centres),
+        "fwhm": _listed(widths),
+        **bad,
     }
 
 

@@ -7,9 +7,9 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, overload
@@ -198,11 +198,18 @@ class Staging:
     """Where the result is to be left: a path in the folder, or the URL itself."""
     run: str
     """Name of the run, kept with the folder: another one that begins anew has another."""
+    resumed: bool = False
+    """Whether what an earlier run has left is there."""
     keep: bool = False
     """Whether there is something that is worth going on from."""
 
-    def restart(self) -> None:
+    def restart(self, run: str | None = None) -> None:
         """Forget what an earlier run has left.
+
+        Parameters
+        ----------
+        run
+            Name of the new run, by default one of its own.
 
         Raises
         ------
@@ -212,7 +219,8 @@ class Staging:
         at_url = isinstance(self.result, str)
         with writing(self.folder if at_url else self.result):
             _empty(self.folder)
-            self.run = uuid.uuid4().hex
+            self.run = run or uuid.uuid4().hex
+            self.resumed = False
             (self.folder / _RUN).write_text(self.run)
         if isinstance(self.result, str):
             object_store.claim(self.result, self.run, anew=True)
@@ -238,36 +246,128 @@ def staged_output(path: Path | str, *, overwrite: bool, resume: bool) -> Iterato
         and the run was begun in another working directory; if another process uses the folder; or
         if the system refuses the folder, the renaming or the URL.
     """
-    path = place(path)
-    check_output(path, overwrite=overwrite)
-    folder = staging_folder(path)
-    _check_unfinished(path, folder, overwrite=overwrite, resume=resume)
-    with writing(path if isinstance(path, Path) else folder):
-        folder.mkdir(exist_ok=True)
-    with _locked(folder):
-        known = folder / _RUN
-        go_on = resume and known.exists()
-        if isinstance(path, str):
-            go_on = go_on and object_store.is_claimed(path)
-        result = folder / path.name if isinstance(path, Path) else path
-        staging = Staging(folder, result, known.read_text() if go_on else "")
+    with staged_outputs([path], overwrite=overwrite, resume=resume) as (staging,):
+        yield staging
+
+
+@contextmanager
+def staged_outputs(
+    paths: Sequence[Path | str], *, overwrite: bool, resume: bool
+) -> Iterator[tuple[Staging, ...]]:
+    """Give the staging folders of several results of one run; see :func:`staged_output`.
+
+    The first is the main one: what it holds is gone on from, the others follow. Those of which
+    nothing is left then (:attr:`Staging.resumed`) have begun anew under its run's name. All are put
+    in place once each is complete and its name still free, the main one last: where it is there, so
+    are the others. :attr:`Staging.keep` of the main one holds for all.
+
+    Raises
+    ------
+    OutputError
+        As :func:`staged_output` for any of them; or if, without ``overwrite``, there is an
+        unfinished run of another main result for one.
+    """
+    placed = [place(path) for path in paths]
+    folders = [staging_folder(path) for path in placed]
+    for path, folder in zip(placed, folders, strict=True):
+        check_output(path, overwrite=overwrite)
+        _check_unfinished(path, folder, overwrite=overwrite, resume=resume)
+    with ExitStack() as stack:
+        new = _entered(stack, placed, folders)
         try:
-            if not go_on:
-                staging.restart()
-            elif isinstance(path, str):
-                object_store.check_run(path, staging.run)
-            yield staging
-            _finish(staging, path, overwrite=overwrite)
-        except ResumeError:
+            stagings = _stagings(placed, folders, overwrite=overwrite, resume=resume)
+        except BaseException:
+            _remove(new)
+            raise
+        try:
+            _begin(stagings)
+            yield stagings
+            for path in placed:
+                if isinstance(path, Path):
+                    _check_path(path, overwrite=overwrite)  # once more: hours may have passed
+            for staging, path in reversed(list(zip(stagings, placed, strict=True))):
+                _finish(staging, path)
+        except ResumeError as error:
+            _clear([staging for staging in stagings[1:] if not staging.resumed], error)
             raise
         except BaseException as error:
-            if staging.keep and _may_be_well_again(error, path):
-                error.add_note(_kept(staging))
+            if stagings[0].keep and any(_may_be_well_again(error, path) for path in placed):
+                error.add_note(_kept(stagings[0]))
             else:
-                if isinstance(path, str):
-                    object_store.discard(path, error, staging.run)
-                shutil.rmtree(folder, ignore_errors=True)
+                _clear(stagings, error)
             raise
+        _remove(folders)
+
+
+def _entered(stack: ExitStack, placed: Sequence[Path | str], folders: Sequence[Path]) -> list[Path]:
+    """Make and lock the folders; return those that were not there."""
+    new: list[Path] = []
+    try:
+        for path, folder in zip(placed, folders, strict=True):
+            there = folder.exists()
+            with writing(path if isinstance(path, Path) else folder):
+                folder.mkdir(exist_ok=True)
+            stack.enter_context(_locked(folder))
+            if not there:
+                new.append(folder)
+    except BaseException:
+        _remove(new)
+        raise
+    return new
+
+
+def _stagings(
+    placed: Sequence[Path | str], folders: Sequence[Path], *, overwrite: bool, resume: bool
+) -> tuple[Staging, ...]:
+    """What is gone on from: nothing unless the main result's run is there."""
+    runs = [
+        _known_run(path, folder) if resume else ""
+        for path, folder in zip(placed, folders, strict=True)
+    ]
+    for path, folder, run in zip(placed[1:], folders[1:], runs[1:], strict=True):
+        if run and run != runs[0] and not overwrite:
+            raise ResumeError(
+                f"'{folder}' holds an unfinished run for '{shown(path)}' beside another cube than"
+                f" '{shown(placed[0])}': go on with that one, or pass --overwrite to start anew"
+            )
+    return tuple(
+        Staging(
+            folder,
+            folder / path.name if isinstance(path, Path) else path,
+            runs[0],
+            resumed=bool(run) and run == runs[0],
+        )
+        for path, folder, run in zip(placed, folders, runs, strict=True)
+    )
+
+
+def _known_run(path: Path | str, folder: Path) -> str:
+    """Return the name of the run that a folder holds, empty if there is none to go on with."""
+    known = folder / _RUN
+    if not known.exists() or (isinstance(path, str) and not object_store.is_claimed(path)):
+        return ""
+    return known.read_text()
+
+
+def _begin(stagings: Sequence[Staging]) -> None:
+    main = stagings[0]
+    for staging in stagings:
+        if not staging.resumed:
+            staging.restart(main.run or None)
+        elif isinstance(staging.result, str):
+            object_store.check_run(staging.result, staging.run)
+
+
+def _clear(stagings: Sequence[Staging], error: BaseException) -> None:
+    """Remove what a run has begun, because of an error."""
+    for staging in stagings:
+        if isinstance(staging.result, str):
+            object_store.discard(staging.result, error, staging.run)
+        _remove([staging.folder])
+
+
+def _remove(folders: Sequence[Path]) -> None:
+    for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -296,11 +396,10 @@ def _unfinished(url: str, which: str) -> OutputError:
     )
 
 
-def _finish(staging: Staging, path: Path | str, *, overwrite: bool) -> None:
+def _finish(staging: Staging, path: Path | str) -> None:
     if isinstance(path, str):
         object_store.publish(path, staging.run)
         return
-    _check_path(path, overwrite=overwrite)  # once more: hours may have passed
     with writing(path):
         _put_in_place(staging.folder / path.name, path)
 
@@ -398,7 +497,7 @@ def disk_needed(
     ...             "uint16", "envi")
     1088976
     """
-    sample = template.channels * (4 if dtype == "float32" else 2)
+    sample = template.images * (4 if dtype == "float32" else 2)
     rows, cols = template.shape
     plain = sample * rows * cols
     pyramid = sample * _pyramid_pixels(rows, cols)

@@ -4,9 +4,22 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+
+
+def with_layer(cube: xr.DataArray, layer: xr.DataArray | None) -> xr.DataArray:
+    """A cube ``(wavelength, y, x)`` with a layer ``(y, x)`` behind its channels, for its values.
+
+    Lazy if one of them is; what both rest on is computed once.
+    """
+    if layer is None:
+        return cube
+    images: list[Any] = [cube.data, layer.transpose(*cube.dims[1:]).data[None]]
+    join: Any = da.concatenate if cube.chunks or layer.chunks else np.concatenate
+    return xr.DataArray(join(images), dims=cube.dims)
 
 
 def piece_sizes(cube: xr.DataArray, unit: int) -> tuple[int, int]:

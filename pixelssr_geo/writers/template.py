@@ -11,7 +11,7 @@ import xarray as xr
 
 from pixelssr_geo.errors import SettingsError, WavelengthGridError
 from pixelssr_geo.grid import PixelGrid
-from pixelssr_geo.scene import FWHM_ATTRS, WAVELENGTH_ATTRS, pixel_grid
+from pixelssr_geo.scene import EXTRAPOLATION, FWHM_ATTRS, WAVELENGTH_ATTRS, pixel_grid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 DIMS = ("wavelength", "y", "x")
 REFLECTANCE = "reflectance"
 SCENE_VALUE = "scene_value"
+DEVIATION = "deviation"
+SCENE_DEVIATION = "scene_deviation"
 QUANTITIES: Mapping[str, Mapping[str, str]] = {
     REFLECTANCE: {
         "units": "1",
@@ -29,12 +31,26 @@ QUANTITIES: Mapping[str, Mapping[str, str]] = {
     },
     # In which unit, the scene does not say.
     SCENE_VALUE: {"long_name": "value in the scene's own units"},
+    DEVIATION: {
+        "units": "1",
+        "long_name": "standard deviation of the error of surface reflectance",
+    },
+    SCENE_DEVIATION: {"long_name": "standard deviation of the error in the scene's own units"},
 }
 """What a cube may hold, by the name of its array, with the attributes that CF gives it."""
+IN_SCENE_UNITS = (SCENE_VALUE, SCENE_DEVIATION)
+"""Those that may have any size."""
+LAYERS: Mapping[str, Mapping[str, str]] = {
+    EXTRAPOLATION: {
+        "units": "1",
+        "long_name": "how far the scene leaves what points and library cover, 0 inside",
+    },
+}
+"""Images that may lie beside the channels, with their attributes."""
 # Attributes that describe the array or its encoding, not where the cube came from.
 _NOT_PROVENANCE = {
     "units", "standard_name", "long_name", "grid_mapping", "scale_factor", "add_offset",
-    "_FillValue", "quantity",
+    "_FillValue", "quantity", "layer",
 }  # fmt: skip
 
 
@@ -56,6 +72,8 @@ class CubeTemplate:
     """Provenance: tool version, configuration, weights, inputs."""
     quantity: str = REFLECTANCE
     """What the cube holds, one of :data:`QUANTITIES`, and the name of its array."""
+    layer: str | None = None
+    """An image ``(y, x)`` that is stored with the channels, one of :data:`LAYERS`."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a cube."""
@@ -77,7 +95,7 @@ class CubeTemplate:
             )
 
     @classmethod
-    def from_cube(cls, cube: xr.DataArray) -> CubeTemplate:
+    def from_cube(cls, cube: xr.DataArray, layer: xr.DataArray | None = None) -> CubeTemplate:
         """Take the template of an existing cube, lazy or not; no values are read.
 
         Parameters
@@ -85,11 +103,14 @@ class CubeTemplate:
         cube
             Dims ``wavelength``, ``y``, ``x`` in any order, coordinate ``wavelength`` in nm. Without
             a ``fwhm`` coordinate the distance between neighbouring channels is taken.
+        layer
+            An image on its grid that is stored with it, named as one of :data:`LAYERS`.
 
         Raises
         ------
         SettingsError
-            If the dims are others, or a single row or column leaves the pixel size unknown.
+            If the dims are others, a single row or column leaves the pixel size unknown, or the
+            layer is no such image.
         WavelengthGridError
             If the wavelengths are missing or not positive.
         """
@@ -100,6 +121,8 @@ class CubeTemplate:
             )
         grid = _grid(cube)
         wavelengths = _wavelengths(cube)
+        if layer is not None:
+            _check_layer(layer, grid.shape)
         return cls(
             shape=grid.shape,
             wavelengths_nm=wavelengths,
@@ -112,6 +135,7 @@ class CubeTemplate:
                 if key not in _NOT_PROVENANCE
             },
             quantity=str(cube.name) if cube.name in QUANTITIES else REFLECTANCE,
+            layer=None if layer is None else str(layer.name),
         )
 
     @property
@@ -125,9 +149,16 @@ class CubeTemplate:
         return QUANTITIES[self.quantity]
 
     @property
+    def images(self) -> int:
+        """Number of images ``(y, x)`` in a file: the channels, and the layer if there is one."""
+        return self.channels + (self.layer is not None)
+
+    @property
     def tags(self) -> Mapping[str, str]:
         """What a file says of the cube as a whole: provenance, and what is no reflectance."""
         said = {} if self.quantity == REFLECTANCE else {"quantity": self.quantity}
+        if self.layer is not None:
+            said["layer"] = self.layer
         return {**self.attrs, **said}
 
     @property
@@ -175,6 +206,16 @@ class CubeTemplate:
         cube.encoding["grid_mapping"] = "spatial_ref"
         return cube
 
+    def to_layer(self, values: Any) -> xr.DataArray:
+        """Wrap the values of the layer, ``(y, x)``."""
+        assert self.layer is not None
+        coords = {name: c for name, c in self.coords().items() if "wavelength" not in c.dims}
+        image = xr.DataArray(
+            values, dims=DIMS[1:], coords=coords, name=self.layer, attrs=dict(LAYERS[self.layer])
+        )
+        image.encoding["grid_mapping"] = "spatial_ref"
+        return image
+
     def _spatial_ref(self) -> dict[str, Any]:
         a, b, c, d, e, f = self.transform
         # GDAL's order of the six numbers differs from affine's.
@@ -200,6 +241,15 @@ def _grid(cube: xr.DataArray) -> PixelGrid:
             " cube.rio.write_transform(...)"
         )
     return grid
+
+
+def _check_layer(layer: xr.DataArray, shape: tuple[int, int]) -> None:
+    found = tuple(layer.sizes.get(dim, 0) for dim in DIMS[1:])
+    if layer.name not in LAYERS or layer.ndim != 2 or found != shape:
+        raise SettingsError(
+            f"the layer '{layer.name}' has the dims {dict(layer.sizes)}, expected one of "
+            f"{', '.join(LAYERS)} with {shape[0]} rows and {shape[1]} columns: give such an image"
+        )
 
 
 def _states_transform(cube: xr.DataArray) -> bool:

@@ -31,8 +31,8 @@ from pixelssr_geo.writers.encoding import (
     encode,
 )
 from pixelssr_geo.writers.output import check_output, new_output, writing
-from pixelssr_geo.writers.streaming import piece_count, pieces
-from pixelssr_geo.writers.template import DIMS, REFLECTANCE, SCENE_VALUE, CubeTemplate
+from pixelssr_geo.writers.streaming import piece_count, pieces, with_layer
+from pixelssr_geo.writers.template import DIMS, IN_SCENE_UNITS, REFLECTANCE, CubeTemplate
 
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
@@ -76,7 +76,7 @@ def create_store(
         If ``chunk`` or ``dtype`` is not possible.
     """
     path = place(path)
-    check_dtype(dtype, scene_units=template.quantity == SCENE_VALUE)
+    check_dtype(dtype, scene_units=template.quantity in IN_SCENE_UNITS)
     if chunk < 1:
         raise SettingsError(f"chunk is {chunk}, expected at least 1 pixel: give a larger one")
     check_output(path, overwrite=isinstance(path, str) and object_store.is_claimed(path))
@@ -101,25 +101,30 @@ def _create(
     # One Dask chunk that is never computed: only the metadata and the coordinates are written.
     cube = template.to_dataarray(da.zeros(shape, dtype=np.float32, chunks=-1))
     dataset = cube.to_dataset().assign_attrs(_group_attrs(template))
-    encoding: dict[str, Any] = {
+    side = (min(chunk, rows), min(chunk, cols))
+    common: dict[str, Any] = {
         "dtype": dtype,
-        "chunks": (template.channels, min(chunk, rows), min(chunk, cols)),
         "compressors": (BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),),
         # Given encoding replaces the array's own, so this must be said again.
         "grid_mapping": "spatial_ref",
     }
     if dtype == "uint16":
-        encoding |= {"scale_factor": UINT16_SCALE, "add_offset": 0.0}
-        encoding |= {"_FillValue": np.uint16(UINT16_NODATA), "fill_value": UINT16_NODATA}
+        common |= {"scale_factor": UINT16_SCALE, "add_offset": 0.0}
+        common |= {"_FillValue": np.uint16(UINT16_NODATA), "fill_value": UINT16_NODATA}
     else:
-        encoding |= {"_FillValue": np.float32("nan"), "fill_value": np.float32("nan")}
+        common |= {"_FillValue": np.float32("nan"), "fill_value": np.float32("nan")}
+    encoding = {template.quantity: {**common, "chunks": (template.channels, *side)}}
+    if template.layer is not None:
+        empty = da.zeros(template.shape, dtype=np.float32, chunks=-1)
+        dataset[template.layer] = template.to_layer(empty)
+        encoding[template.layer] = {**common, "chunks": side}
     dataset.to_zarr(
         store,
         mode="w-",
         zarr_format=3,
         consolidated=False,
         compute=False,
-        encoding={template.quantity: encoding},
+        encoding=encoding,
     )
 
 
@@ -152,11 +157,11 @@ def write_region(
     path
         The store, on disk or at a URL.
     values
-        Reflectance ``(channel, y, x)``, NaN for no data, all channels.
+        Reflectance ``(channel, y, x)``, NaN for no data, all channels; or, of a layer, ``(y, x)``.
     row, col
         Where the block starts.
     name
-        Of the array in the store: the template's quantity.
+        Of the array in the store: the template's quantity, or its layer.
 
     Raises
     ------
@@ -170,11 +175,11 @@ def write_region(
         array = zarr.open_array(
             f"{path}/{name}" if isinstance(path, str) else path / name, mode="r+", zarr_format=3
         )
-    stop = (row + values.shape[1], col + values.shape[2])
-    _check_alignment(array, values.shape[0], (row, col), stop)
+    stop = (row + values.shape[-2], col + values.shape[-1])
+    _check_alignment(array, values.shape[:-2], (row, col), stop)
     dtype: CubeDtype = "uint16" if array.dtype == np.uint16 else "float32"
     with writing(path):
-        array[:, row : stop[0], col : stop[1]] = encode(values, dtype)
+        array[..., row : stop[0], col : stop[1]] = encode(values, dtype)
         if isinstance(path, Path):
             _flush(path / name, array, (row, col), stop)
 
@@ -185,11 +190,12 @@ def _flush(
     """Wait until the chunks of a block are on disk: a block is done when it survives a power cut."""
     rows, cols = (
         range(first // chunk, math.ceil(end / chunk))
-        for first, end, chunk in zip(start, stop, array.chunks[1:], strict=True)
+        for first, end, chunk in zip(start, stop, array.chunks[-2:], strict=True)
     )
+    chunks = folder / "c" / "0" if array.ndim == 3 else folder / "c"
     for row in rows:
         for col in cols:
-            file = folder / "c" / "0" / str(row) / str(col)
+            file = chunks / str(row) / str(col)
             if file.exists():  # a chunk without data has none
                 with file.open("rb") as chunk:
                     os.fsync(chunk.fileno())
@@ -202,6 +208,7 @@ def write_zarr(
     dtype: CubeDtype = "float32",
     overwrite: bool = False,
     chunk: int = 256,
+    layer: xr.DataArray | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Path | str:
     """Write a cube as a Zarr store, and return its path or URL.
@@ -223,6 +230,9 @@ def write_zarr(
         Replace an existing store.
     chunk
         Rows and columns of a chunk.
+    layer
+        An image ``(y, x)`` on the cube's grid that is stored as an array of its own, such as the
+        ``extrapolation`` of :func:`~pixelssr_geo.reconstruct`.
     progress
         Called after each piece with the pieces written and the pieces in all.
 
@@ -234,26 +244,31 @@ def write_zarr(
         If the array is not a cube, or ``chunk`` or ``dtype`` is not possible.
     """
     path = place(path)
-    template = CubeTemplate.from_cube(cube)
-    cube = cube.transpose(*DIMS)
+    template = CubeTemplate.from_cube(cube, layer)
+    images = with_layer(cube.transpose(*DIMS), layer)
     with new_output(path, overwrite=overwrite) as temporary:
         create_store(temporary, template, chunk=chunk, dtype=dtype)
-        total = piece_count(cube, chunk)
-        for done, (row, col, values) in enumerate(pieces(cube, chunk), start=1):
-            write_region(temporary, values, row, col, name=template.quantity)
+        total = piece_count(images, chunk)
+        for done, (row, col, values) in enumerate(pieces(images, chunk), start=1):
+            channels = values[: template.channels]
+            write_region(temporary, channels, row, col, name=template.quantity)
+            if template.layer is not None:
+                write_region(temporary, values[-1], row, col, name=template.layer)
             if progress is not None:
                 progress(done, total)
     return path
 
 
 def _check_alignment(
-    array: zarr.Array[Any], channels: int, start: tuple[int, int], stop: tuple[int, int]
+    array: zarr.Array[Any], channels: tuple[int, ...], start: tuple[int, int], stop: tuple[int, int]
 ) -> None:
-    if channels != array.shape[0]:
+    if channels != array.shape[:-2]:
+        found, known = (shape[0] if shape else "no" for shape in (channels, array.shape[:-2]))
         raise SettingsError(
-            f"block has {channels} channels, the store {array.shape[0]}: write all channels at once"
+            f"block has {found} channels, the store {known}: write all channels at once"
         )
-    for first, end, size, chunk in zip(start, stop, array.shape[1:], array.chunks[1:], strict=True):
+    sizes, chunks = array.shape[-2:], array.chunks[-2:]
+    for first, end, size, chunk in zip(start, stop, sizes, chunks, strict=True):
         whole = first % chunk == 0 and (end % chunk == 0 or end == size)
         if not (whole and 0 <= first < end <= size):
             raise SettingsError(

@@ -435,6 +435,28 @@ def units_without_calibration(inputs):
     return ("reconstruct", inputs.scene, *SENSOR, "--units", "scene")
 
 
+@case("'paper' gives a cube and nothing on its error")
+def uncertainty_of_the_papers_cube(inputs):
+    asked = ("--method", "paper", "--uncertainty", inputs.scene.with_name("sd.tif"))
+    return ("reconstruct", inputs.scene, *SENSOR, *asked)
+
+
+@case("'paper' gives a cube and nothing on its error")
+def uncertainty_of_a_batch_of_the_papers_cubes(inputs):
+    return ("batch", inputs.scene, *SENSOR, "--method", "paper", "--uncertainty")
+
+
+@case("there is no folder")
+def uncertainty_in_a_missing_folder(inputs):
+    asked = ("--uncertainty", inputs.scene.parent / "nowhere" / "sd.tif")
+    return ("reconstruct", inputs.scene, *SENSOR, *asked)
+
+
+@case("a cube is one of")
+def uncertainty_of_no_known_format(inputs):
+    return ("reconstruct", inputs.scene, *SENSOR, "--uncertainty", inputs.scene.with_name("sd.png"))
+
+
 @case("which ends at 6.5534")
 def a_batch_in_the_scenes_units_as_small_numbers(inputs):
     asked = ("--calibrate", "gain", "--units", "scene", "--dtype", "uint16")

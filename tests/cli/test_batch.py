@@ -85,6 +85,21 @@ class TestTable:
         after = open_cube(scenes[0].parent / "cubes" / "north_hsi.tif").values
         np.testing.assert_array_equal(after, before)
 
+    def test_uncertainty_lies_beside_each_cube(self, run, scenes):
+        ended = run(*asked(scenes[:2], "-q", "--uncertainty", "--format", "zarr"))
+        assert ended.code == 0
+        names = {f"{stem}_hsi{end}.zarr" for stem in ("north", "south") for end in ("", "_sd")}
+        assert cubes(scenes) == names
+        folder = scenes[0].parent / "cubes"
+        assert open_cube(folder / "north_hsi_sd.zarr").name == "deviation"
+        assert (
+            run(*asked(scenes[:2], "-q", "--uncertainty", "--format", "zarr", "--resume")).code == 0
+        )
+        shutil.rmtree(folder / "south_hsi_sd.zarr")
+        ended = run(*asked(scenes[:2], "-q", "--uncertainty", "--format", "zarr", "--resume"))
+        lines = ended.out.splitlines()
+        assert [line.split()[0] for line in lines[1:3]] == ["skipped", "failed"]
+
     def test_cubes_lie_beside_their_scenes_in_the_format_asked_for(self, run, scenes):
         one = scenes[0]
         ended = run("batch", one, "--format", "bsq", "--method", "library", "--dtype", "uint16")

@@ -17,6 +17,9 @@ from pixelssr_geo.training import pixel
 
 RECONSTRUCT_KEYS = {
     "output",
+    "uncertainty",
+    "coverage",
+    "units",
     "shape",
     "wavelengths_nm",
     "points_used",
@@ -98,6 +101,21 @@ class TestReconstruct:
         summary = told if command == "reconstruct" else told["scenes"][0]["summary"]
         assert summary["units"] == "scene"
         assert open_cube(output).values.mean() > 100
+
+    def test_uncertainty_is_written_beside_the_cube(self, run, inputs, tmp_path):
+        asked = ("--points", inputs.points, *RIDGE, "-o", tmp_path / "new.tif")
+        error = tmp_path / "sd.zarr"
+        told = one_object(
+            run("reconstruct", inputs.scene, *asked, "--uncertainty", error, "--json").out
+        )
+        assert told["uncertainty"] == str(error)
+        assert set(told["coverage"]) == {"68", "95", "n"}
+        assert open_cube(error).sizes == open_cube(tmp_path / "new.tif").sizes
+        ended = run("reconstruct", inputs.scene, *asked, "--uncertainty", error, "-q")
+        assert (ended.code, ended.err.count("\n")) == (1, 1)
+        anew = ("--uncertainty", error, "--overwrite", "--dtype", "uint16")
+        ended = run("reconstruct", inputs.scene, *asked, *anew)
+        assert f"uncertainty {error}" in ended.out
 
     def test_calibration_without_points_is_one_line(self, run, inputs):
         ended = run("reconstruct", inputs.scene, "--sensor", "GF6-PMS", "--calibrate", "gain", "-q")
