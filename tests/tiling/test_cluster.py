@@ -39,9 +39,27 @@ def functions_travel_by_value() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with cluster_client(workers=2) as client:
-        yield client
+def clusters() -> Iterator[Callable[[], Client]]:
+    """Gives the client of a cluster that has both of its workers.
+
+    Some tests kill workers. On a busy machine a nanny may give up before its new worker is up.
+    """
+    with ExitStack() as stack:
+        started: list[Client] = []
+
+        def whole() -> Client:
+            try:
+                wait_for(lambda: started and len(started[-1].nthreads()) == 2, 20 if started else 0)
+            except AssertionError:
+                started.append(stack.enter_context(cluster_client(workers=2)))
+            return started[-1]
+
+        yield whole
+
+
+@pytest.fixture
+def client(clusters: Callable[[], Client]) -> Client:
+    return clusters()
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
