@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -28,19 +29,29 @@ from pixelssr_geo.errors import (
     WeightsError,
 )
 from pixelssr_geo.estimator import (
+    HALO,
+    BlendedEstimator,
     Estimate,
     Estimator,
+    FeatureScale,
+    FeatureSums,
     Gate,
     LibraryPrior,
     Projection,
     SceneStatistics,
-    fit_estimator,
+    SpatialFolds,
+    View,
+    blend_library,
+    fit_blend,
     fit_gate,
     fit_library,
     fit_points_alone,
+    library_alone,
+    rmse_spread,
     spatial_folds,
     usable_bands,
-    withheld_errors,
+    widening,
+    withheld,
 )
 from pixelssr_geo.estimator.library import load_library
 from pixelssr_geo.estimator.projection import slabs
@@ -52,7 +63,7 @@ from pixelssr_geo.pairing import (
     pair_points,
 )
 from pixelssr_geo.place import shown
-from pixelssr_geo.process import core_count
+from pixelssr_geo.process import core_count, products_on_one_thread
 from pixelssr_geo.scene import check_response, cube_channels, open_cube, scene_response
 from pixelssr_geo.spectra import ChannelGrid, SpectralResponse, resample_to_channels
 from pixelssr_geo.tiling.mosaic import MicroBatch, TileFunction, blend_block, fill_invalid
@@ -65,7 +76,6 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-    from pixelssr_geo.estimator.estimator import Kind
     from pixelssr_geo.labels import Labels
     from pixelssr_geo.points import PointSpectra
     from pixelssr_geo.prior import PointPrior
@@ -97,6 +107,19 @@ GPU_BATCH = 16
 STATISTICS_BLOCK = 512
 """Rows and columns read at a time by the pass over the scene."""
 
+SCALE_SIDE, SCALE_WINDOWS = 128, 256
+"""Rows and columns of the windows that the scale of features is taken from, and how many of them."""
+
+TELLING_POINTS = 20
+"""Labels from which withheld ones say how large the error is."""
+
+SPREAD_SHARE = 0.25
+"""Share of the scene that the points must lie in to say it for all of it."""
+
+REFIT_POINTS = 100
+"""Labels up to which the kernel is fitted anew without the points of each withheld block; of more,
+its dozen of parameters know nothing of a single block."""
+
 
 @dataclass(frozen=True, slots=True)
 class CrossValidation:
@@ -108,6 +131,8 @@ class CrossValidation:
     """Mean spectral angle, degrees."""
     n: int
     """Points behind the figures."""
+    spread: float
+    """Standard error of the first, by a bootstrap over the blocks; NaN with a single one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +197,18 @@ class SceneReader:
         values[:, ~np.isfinite(values).all(0)] = np.nan
         return values
 
+    def view(self, window: Window, halo: int) -> View:
+        """A window with what lies around it, for an estimator; NaN outside the scene."""
+        wanted = window.expand(halo)
+        inside = wanted.clip(self.shape)
+        values = self.window(inside)
+        if inside != wanted:
+            rows, cols = inside.relative_to(wanted).slices
+            missing = np.full((len(values), *wanted.shape), np.nan, "f4")
+            missing[:, rows, cols] = values
+            values = missing
+        return View(values, window.row, window.col, halo)
+
     def __call__(
         self, row: int, col: int, size: int
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -179,10 +216,30 @@ class SceneReader:
         inside = Window(row, col, size, size).clip(self.shape)
         values = self.window(inside)
         valid = np.isfinite(values[0])
-        values = fill_invalid(values, valid) if valid.any() else np.zeros_like(values)
-        margins = ((0, size - inside.height), (0, size - inside.width))
-        padded = np.pad(values, ((0, 0), *margins), mode="reflect")
-        return padded, np.pad(valid, margins, constant_values=False)
+        return _patch(values, valid, size), _padded(valid, size)
+
+    def estimate(self, estimator: Estimator, row: int, col: int, size: int) -> Estimate:
+        """What an estimator says of the same patch, filled and padded in the same way."""
+        inside = Window(row, col, size, size).clip(self.shape)
+        found = estimator.predict(self.view(inside, estimator.halo))
+        valid = np.isfinite(found.mean[0])
+        return Estimate(
+            mean=_patch(found.mean, valid, size),
+            deviation=_patch(found.deviation, valid, size),
+            extrapolation=_patch(found.extrapolation[None], valid, size)[0],
+        )
+
+
+def _patch(values: NDArray[np.float32], valid: NDArray[np.bool_], size: int) -> NDArray[np.float32]:
+    """Images ``(image, y, x)`` without gaps, continued to ``size`` rows and columns."""
+    values = fill_invalid(values, valid) if valid.any() else np.zeros_like(values)
+    margins = ((0, size - values.shape[1]), (0, size - values.shape[2]))
+    return np.pad(values, ((0, 0), *margins), mode="reflect")
+
+
+def _padded(valid: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    margins = ((0, size - valid.shape[0]), (0, size - valid.shape[1]))
+    return np.pad(valid, margins, constant_values=False)
 
 
 def _read(values: Any, window: Window) -> Any:
@@ -302,7 +359,9 @@ class FittedModel:
 
     def holding(self, plan: TilePlan, window: Window) -> FittedModel:
         """The same model with all that a block needs of the scene read now, once."""
+        halo = 0 if self.estimator is None else self.estimator.halo
         needed = plan.read_window(window) if self.network else window
+        needed = needed.expand(halo).clip(self.reader.shape)
         return replace(self, reader=self.reader.holding(needed))
 
     def block(
@@ -328,7 +387,7 @@ class FittedModel:
         if self.estimator is None:
             cube = self._blended(plan, window, self._pixel_tiles, pool, stop)
         else:
-            cube = self.estimator.mean(self.reader.window(window))
+            cube = self.estimator.mean(self.reader.view(window, self.estimator.halo))
         return self._finished(cube, plan, window, pool, stop)
 
     def estimate(
@@ -355,9 +414,8 @@ class FittedModel:
         """
         check_uncertainty(self.settings)
         assert self.estimator is not None
-        scene = self.reader.window(window)
-        found = self.estimator.predict(scene)
-        empty = np.isnan(scene[0])
+        found = self.estimator.predict(self.reader.view(window, self.estimator.halo))
+        empty = np.isnan(found.mean[0])
         deviation, extrapolation = found.deviation, found.extrapolation
         deviation[:, empty] = np.nan
         extrapolation[empty] = np.nan
@@ -376,7 +434,8 @@ class FittedModel:
     ) -> NDArray[np.float32]:
         """A block of the cube out of what estimator or pixel model give; in place."""
         if self.correction is not None and self.gate is not None:
-            found = self._blended(plan, window, self._correction_tiles, pool, stop)
+            tiles = partial(self._correction_tiles, plan)
+            found = self._blended(plan, window, tiles, pool, stop)
             found *= self.gate.value
             cube += found
             cube = self.projection.on_cube(cube, self.reader.window(window))
@@ -446,14 +505,18 @@ class FittedModel:
         return self.pixel_model(stack, tiles, self.device)
 
     def _correction_tiles(
-        self, stack: NDArray[np.float32], tiles: NDArray[np.int64]
+        self, plan: TilePlan, stack: NDArray[np.float32], tiles: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         from pixelssr_geo.training.correction import correct_tiles
 
         assert self.correction is not None
         assert self.estimator is not None
         assert self.device is not None
-        return correct_tiles(self.correction, self.estimator, stack, self.device)
+        windows = [plan.tile_window(int(tile)) for tile in tiles]
+        estimates = [
+            self.reader.estimate(self.estimator, one.row, one.col, plan.tile) for one in windows
+        ]
+        return correct_tiles(self.correction, estimates, stack, self.device)
 
 
 def check_uncertainty(settings: Settings) -> None:
@@ -592,11 +655,17 @@ def fit(
         notes=tuple(notes),
         lines=lines,
     )
+    # Products are small: in pieces they take longer, and their last bits would depend on the cores.
     if device is None:
-        return _with_estimator(base, context)
+        with products_on_one_thread():
+            return _with_estimator(base, context)
     from pixelssr_geo.nets.precision import products_in
 
-    with products_in(settings.precision, device), _enough_memory(device):
+    with (
+        products_in(settings.precision, device),
+        _enough_memory(device),
+        products_on_one_thread(),
+    ):
         if settings.method == "paper":
             return _with_pixel_model(base, context, tuple(response.centres_nm[used]))
         return _with_estimator(base, context)
@@ -752,6 +821,59 @@ def scene_statistics(reader: SceneReader, progress: Progress) -> SceneStatistics
     return SceneStatistics(mean, np.sqrt(np.maximum(np.asarray(square) / count - mean**2, 0)))
 
 
+def feature_scale(reader: SceneReader, statistics: SceneStatistics) -> FeatureScale:
+    """Mean and deviation of the features that the default estimator sees, over the scene.
+
+    Of a large scene, over :data:`SCALE_WINDOWS` windows of 128 x 128 pixels drawn at random, always
+    the same ones.
+    """
+    height, width = reader.shape
+    windows = [
+        Window(row, col, SCALE_SIDE, SCALE_SIDE).clip(reader.shape)
+        for row in range(0, height, SCALE_SIDE)
+        for col in range(0, width, SCALE_SIDE)
+    ]
+    if len(windows) > SCALE_WINDOWS:
+        order = np.random.default_rng(0).permutation(len(windows))
+        windows = [windows[at] for at in order]
+    # A level of zero or below would leave no logarithm.
+    level = np.maximum(statistics.mean, np.maximum(statistics.deviation, 1e-9) / 10)
+    total = FeatureSums(level)
+
+    def sums(window: Window) -> FeatureSums:
+        found = FeatureSums(level)
+        found.add(reader.view(window, HALO))
+        return found
+
+    with ThreadPoolExecutor(min(len(windows), core_count())) as pool:
+        for start in range(0, len(windows), SCALE_WINDOWS):
+            # In the order of the windows, whichever is done first: the same sums every time.
+            for found in pool.map(sums, windows[start : start + SCALE_WINDOWS]):
+                total.merge(found)
+            if total.count:
+                break
+    return total.scale()
+
+
+def with_surroundings(labels: Labels, reader: SceneReader) -> Labels:
+    """The labels with the 9 x 9 pixels of the scene around each."""
+    bands = labels.bands.shape[1]
+    side = 2 * HALO + 1
+    around = np.full((len(labels), bands, side, side), np.nan, "f4")
+    tiles = np.stack([labels.rows, labels.cols], axis=1) // STATISTICS_BLOCK
+    for tile in np.unique(tiles, axis=0):
+        inside = np.flatnonzero((tiles == tile).all(1))
+        # One read for all that lie near each other.
+        row, col = int(labels.rows[inside].min()), int(labels.cols[inside].min())
+        height = int(labels.rows[inside].max()) - row + 1
+        width = int(labels.cols[inside].max()) - col + 1
+        values = reader.view(Window(row, col, height, width), HALO).values
+        for at in inside:
+            y, x = labels.rows[at] - row, labels.cols[at] - col
+            around[at] = values[:, y : y + side, x : x + side]
+    return replace(labels, surroundings=around)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Context:
     """What the fits share."""
@@ -783,20 +905,57 @@ def _with_estimator(base: FittedModel, context: _Context) -> FittedModel:
         estimator = fit_points_alone(labels, projection)
         fitted = replace(base, estimator=estimator)
         return _validated(fitted, context, lambda kept: fit_points_alone(kept, projection))
+    if method == "library":
+        alone = library_alone(fit_library(context.channels, context.matrix, shapes=False))
+        return _library_validated(replace(base, estimator=alone), labels, alone)
     library = fit_library(context.channels, context.matrix)
-    kind: Kind = "library" if method == "library" else "estimator"
-    estimator = fit_estimator(labels, library, context.statistics, kind=kind)
-    fitted = replace(base, estimator=estimator)
+    scale = feature_scale(context.reader, context.statistics)
+    if labels is None or not len(labels):
+        return replace(base, estimator=blend_library(library, scale))
+    context = replace(context, labels=with_surroundings(labels, context.reader))
+    return _with_blend(base, context, library, scale)
+
+
+def _with_blend(
+    base: FittedModel, context: _Context, library: LibraryPrior, scale: FeatureScale
+) -> FittedModel:
+    """Fit the default estimator, and a network on it where the method asks for one."""
+    assert context.labels is not None
+    estimator = fit_blend(context.labels, library, scale)
+    kept = estimator.parameters if context.count > REFIT_POINTS else None
+
+    def fitted_on(labels: Labels) -> BlendedEstimator:
+        return fit_blend(labels, library, scale, parameters=kept)
+
+    fitted = replace(base, estimator=estimator, notes=(*base.notes, *_point_notes(context)))
+    method = context.settings.method
     if method == "dypro" or (method == "product" and context.count >= GATE_POINTS):
-        return _with_correction(fitted, context, library, estimator)
+        return _with_correction(fitted, context, fitted_on, estimator)
     if method == "product":
         note = f"{context.count} points: the network correction is tried from {GATE_POINTS} on"
         fitted = replace(fitted, notes=(*fitted.notes, note))
-    if method == "library":
-        return _library_validated(fitted, labels, estimator)
-    return _validated(
-        fitted, context, lambda kept: fit_estimator(kept, library, context.statistics)
+    return _validated(fitted, context, fitted_on)
+
+
+def _point_notes(context: _Context) -> list[str]:
+    """That points are too few, or too close together, to tell the error of the whole scene."""
+    labels = context.labels
+    assert labels is not None
+    if len(labels) < TELLING_POINTS:
+        return [
+            f"{len(labels)} points are too few to tell the error well: {TELLING_POINTS} or more do"
+        ]
+    height, width = context.reader.shape
+    # Quantiles: a single point far from a cluster changes little.
+    rows, cols = (np.ptp(np.quantile(at, [0.05, 0.95])) for at in (labels.rows, labels.cols))
+    share = (rows + 1) * (cols + 1) / (height * width)
+    if share >= SPREAD_SHARE:
+        return []
+    told = (
+        f"the points lie in {share:.0%} of the scene: elsewhere the error is larger than withheld "
+        "points tell, spread them over the scene and its brightness"
     )
+    return [told]
 
 
 def _library_validated(
@@ -805,11 +964,12 @@ def _library_validated(
     """Add the error at the points, which the library has not seen."""
     if labels is None or not len(labels):
         return fitted
-    errors = labels.spectra - estimator.at(labels.bands)
+    errors = labels.spectra - estimator.at(labels)
+    folds = spatial_folds(labels.rows, labels.cols, folds=5, seed=fitted.settings.seed)
     return replace(
         fitted,
-        cross_validation=_validation(labels, errors),
-        coverage=Coverage.of(errors, _deviations(estimator, labels)),
+        cross_validation=_validation(labels, errors, folds),
+        coverage=Coverage.of(errors, estimator.deviation_at(labels)),
     )
 
 
@@ -821,32 +981,28 @@ def _validated(
     if labels is None or len(labels) < 2:
         return fitted
     folds = spatial_folds(labels.rows, labels.cols, folds=5, seed=context.settings.seed)
-    estimators: list[Estimator] = []
-
-    def fit_fold(kept: Labels) -> Estimator:
-        estimators.append(fitted_on(kept))
-        return estimators[-1]
-
-    errors = withheld_errors(fit_fold, labels, folds)
-    deviations = np.empty_like(errors)
-    for number, estimator in enumerate(estimators):
-        out = folds.fold == number
-        deviations[out] = _deviations(estimator, labels.take(out))
-    return replace(
-        fitted,
-        cross_validation=_validation(labels, errors),
-        coverage=Coverage.of(errors, deviations),
+    errors, deviations = withheld(fitted_on, labels, folds)
+    return _with_coverage(
+        replace(fitted, cross_validation=_validation(labels, errors, folds)), errors, deviations
     )
 
 
-def _deviations(estimator: Estimator, labels: Labels) -> NDArray[np.float64]:
-    """Standard deviations that an estimator tells at labels, ``(label, channel)``."""
-    column = np.ascontiguousarray(labels.bands.T[:, :, None], "f4")
-    return np.asarray(estimator.predict(column).deviation[:, :, 0].T, "f8")
+def _with_coverage(
+    fitted: FittedModel, errors: NDArray[np.float64], deviations: NDArray[np.float64]
+) -> FittedModel:
+    """Fit the size of deviations to errors at withheld points, and say how often they held."""
+    estimator = fitted.estimator
+    if isinstance(estimator, BlendedEstimator):
+        factor = widening(errors, deviations)
+        estimator, deviations = estimator.widened(factor), factor * deviations
+    return replace(fitted, estimator=estimator, coverage=Coverage.of(errors, deviations))
 
 
 def _with_correction(
-    base: FittedModel, context: _Context, library: LibraryPrior, estimator: Estimator
+    base: FittedModel,
+    context: _Context,
+    fitted_on: Callable[[Labels], BlendedEstimator],
+    estimator: BlendedEstimator,
 ) -> FittedModel:
     """Add a network trained on the scene; the product's must pass the gate first."""
     from pixelssr_geo.training.correction import (
@@ -870,6 +1026,7 @@ def _with_correction(
         gate = Gate(**about["gate"])
         return replace(
             base,
+            estimator=estimator.widened(about["widening"]),
             correction=correction,
             gate=gate,
             cross_validation=CrossValidation(**about["cross_validation"]),
@@ -883,8 +1040,8 @@ def _with_correction(
 
     def train_fold(number: int) -> None:
         out = folds.fold == number
-        kept, withheld = labels.take(~out), labels.take(out)
-        fold_estimator = fit_estimator(kept, library, context.statistics)
+        kept, missing = labels.take(~out), labels.take(out)
+        fold_estimator = fitted_on(kept)
         stage = f"training, fold {number + 1} of {folds.count}"
         fold_net, _ = train_correction(
             fold_estimator,
@@ -894,10 +1051,10 @@ def _with_correction(
             device=context.device,
             progress=_stage(context.progress, stage, stop),
         )
-        errors[out] = withheld.spectra - fold_estimator.at(withheld.bands)
-        deviations[out] = _deviations(fold_estimator, withheld)
+        errors[out] = missing.spectra - fold_estimator.at(missing)
+        deviations[out] = fold_estimator.deviation_at(missing)
         found[out] = correction_at(
-            fold_net, fold_estimator, withheld, context.reader, device=context.device
+            fold_net, fold_estimator, missing, context.reader, device=context.device
         )
 
     with (
@@ -914,12 +1071,13 @@ def _with_correction(
     if settings.method == "dypro":
         gate = replace(gate, value=1.0)
     log.info("%s", gate)
-    errors -= gate.value * found
+    fitted = _with_coverage(base, errors, deviations)
+    assert isinstance(fitted.estimator, BlendedEstimator)
+    estimator = fitted.estimator
     fitted = replace(
-        base,
+        fitted,
         gate=gate,
-        cross_validation=_validation(labels, errors),
-        coverage=Coverage.of(errors, deviations),
+        cross_validation=_validation(labels, errors - gate.value * found, folds),
         notes=(*base.notes, str(gate)),
     )
     if gate.value:
@@ -937,6 +1095,7 @@ def _with_correction(
         assert fitted.coverage is not None
         about = {
             "gate": asdict(gate),
+            "widening": estimator.widening,
             "cross_validation": asdict(fitted.cross_validation),
             "coverage": asdict(fitted.coverage),
         }
@@ -1054,14 +1213,18 @@ def _check_weights(
         )
 
 
-def _validation(labels: Labels, errors: NDArray[np.float64]) -> CrossValidation:
+def _validation(
+    labels: Labels, errors: NDArray[np.float64], folds: SpatialFolds | None = None
+) -> CrossValidation:
     from pixelssr_geo.metrics import sam
 
     truth = labels.spectra.T[:, :, None]
+    blocks = np.arange(len(errors)) if folds is None else folds.block
     return CrossValidation(
         rmse=float(np.sqrt((errors**2).mean())),
         sam=float(sam(truth - errors.T[:, :, None], truth)),
         n=len(errors),
+        spread=rmse_spread(errors, blocks),
     )
 
 

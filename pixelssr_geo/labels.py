@@ -22,10 +22,15 @@ class Labels:
     """What the scene measures there, reflectance, ``(point, band)``."""
     spectra: NDArray[np.float64]
     """Field spectra on the cube's channels, reflectance, ``(point, channel)``."""
+    surroundings: NDArray[np.float32] | None = None
+    """The scene around each pixel, ``(point, band, 9, 9)``, NaN without data; None: not read."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Labels:
         """The labels at ``index`` (integers or a boolean mask), in that order."""
-        return Labels(self.rows[index], self.cols[index], self.bands[index], self.spectra[index])
+        around = None if self.surroundings is None else self.surroundings[index]
+        return Labels(
+            self.rows[index], self.cols[index], self.bands[index], self.spectra[index], around
+        )

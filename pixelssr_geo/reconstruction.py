@@ -624,12 +624,14 @@ class BlockWork:
 
 def _estimate(model: FittedModel, plan: TilePlan, window: Window) -> NDArray[np.float32]:
     """Cube, deviation and extrapolation of a block behind each other, ``(image, y, x)``."""
-    found = model.holding(plan, window).estimate(plan, window)
+    with products_on_one_thread():
+        found = model.holding(plan, window).estimate(plan, window)
     return np.concatenate([found.mean, found.deviation, found.extrapolation[None]])
 
 
 def _block(model: FittedModel, plan: TilePlan, window: Window) -> NDArray[np.float32]:
-    return model.holding(plan, window).block(plan, window)
+    with products_on_one_thread():
+        return model.holding(plan, window).block(plan, window)
 
 
 def _run_on_threads(

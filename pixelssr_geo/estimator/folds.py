@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pixelssr_geo.estimator.estimator import Estimator
+    from pixelssr_geo.estimator.contract import Estimator
     from pixelssr_geo.labels import Labels
+
+WIDENING_POINTS = 20
+"""Withheld points from which they alone say how large deviations should be."""
+
+RESAMPLES = 500
+"""Bootstrap draws over spatial blocks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,13 +72,47 @@ def _cell(position: NDArray[np.int64], sides: int) -> NDArray[np.int64]:
     return np.asarray((position - low) * sides // extent, "i8")
 
 
-def withheld_errors(
+def withheld(
     fit: Callable[[Labels], Estimator], labels: Labels, folds: SpatialFolds
-) -> NDArray[np.float64]:
-    """Truth minus estimate at each point, fitted without its spatial block, ``(point, channel)``."""
-    errors = np.empty_like(labels.spectra)
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Error at each point, truth minus estimate, and the deviation told for it.
+
+    Each is ``(point, channel)``, by an estimator that was fitted without the point's block.
+    """
+    errors, deviations = np.empty_like(labels.spectra), np.empty_like(labels.spectra)
     for number in range(folds.count):
         out = folds.fold == number
-        estimator = fit(labels.take(~out))
-        errors[out] = labels.spectra[out] - estimator.at(labels.bands[out])
-    return errors
+        estimator, missing = fit(labels.take(~out)), labels.take(out)
+        errors[out] = missing.spectra - estimator.at(missing)
+        deviations[out] = estimator.deviation_at(missing)
+    return errors, deviations
+
+
+def widening(errors: NDArray[np.float64], deviations: NDArray[np.float64]) -> float:
+    """Factor on deviations under which they hold as often as they should.
+
+    Between the factors for 68 % within one deviation and 95 % within 1.96, as errors have longer
+    tails than a normal distribution. The fewer the points, the nearer to one.
+
+    Parameters
+    ----------
+    errors, deviations
+        At withheld points, ``(point, channel)``.
+    """
+    ratio = np.abs(errors) / np.maximum(deviations, 1e-12)
+    one, two = np.quantile(ratio, [0.683, 0.95])
+    wanted = np.sqrt(max(one, 1e-6) * max(two, 1e-6) / 1.96)
+    return float(wanted ** min(len(errors) / WIDENING_POINTS, 1.0))
+
+
+def rmse_spread(errors: NDArray[np.float64], block: NDArray[np.int64], *, seed: int = 0) -> float:
+    """Standard error of the root mean square of errors ``(point, channel)``, over blocks ``(point,)``.
+
+    NaN where all points lie in one block.
+    """
+    _, inverse = np.unique(block, return_inverse=True)
+    sums, sizes = np.bincount(inverse, (errors**2).mean(1)), np.bincount(inverse)
+    if len(sums) < 2:
+        return float("nan")
+    draws = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
+    return float(np.sqrt(sums[draws].sum(1) / sizes[draws].sum(1)).std())

@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pixelssr_geo.errors import WavelengthGridError
+from pixelssr_geo.estimator.means import ShapeSpace, fit_mixture, fit_shape
+from pixelssr_geo.estimator.projection import Projection
+from pixelssr_geo.estimator.ridge import fit_ridge, standardised
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pixelssr_geo.estimator.means import ShapeMixture, ShapeRegression
+    from pixelssr_geo.estimator.ridge import Ridge
     from pixelssr_geo.spectra import ChannelGrid
 
 MIXTURES = 20_000
@@ -107,3 +112,57 @@ def random_mixtures(
     for k in range(ENDMEMBERS):
         mixed += abundance[:, k : k + 1] * spectra[members[:, k]]
     return mixed * brightness
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LibraryPrior:
+    """What library mixtures say of any scene of one sensor; fitted once, used for every fit."""
+
+    projection: Projection
+    """Of the sensor's usable bands."""
+    regression: Ridge
+    """Quadratic regression from bands to channels."""
+    error: NDArray[np.float64]
+    """Deviation of the projected regression over the mixtures, ``(channel,)``."""
+    mixtures: NDArray[np.float64]
+    """What it was fitted to, ``(sample, channel)``."""
+    shape: ShapeRegression | None = None
+    """Regression of the spectrum's shape; None where the regression alone was asked for."""
+    space: ShapeSpace | None = None
+    """What shapes there are."""
+    gaussians: ShapeMixture | None = None
+    """Gaussian mixture of the spectrum's shape; None too where there is a single band."""
+
+
+def fit_library(
+    channels: ChannelGrid, response: NDArray[np.float64], *, shapes: bool = True
+) -> LibraryPrior:
+    """What the library says for a response matrix S of the usable bands, ``(band, channel)``.
+
+    Parameters
+    ----------
+    channels
+        Channels of the cube.
+    response
+        S, ``(band, channel)``.
+    shapes
+        Whether the priors of the spectrum's shape are fitted as well, which takes some seconds.
+
+    Raises
+    ------
+    WavelengthGridError
+        If the channels lie outside the library.
+    """
+    projection = Projection.of(response)
+    mixtures = random_mixtures(load_library(), channels)
+    simulated = mixtures @ response.T
+    regression = fit_ridge(simulated, mixtures, standardised(simulated, degree=2))
+    return LibraryPrior(
+        projection=projection,
+        regression=regression,
+        error=projection.null_part(regression.residuals).std(0),
+        mixtures=mixtures,
+        shape=fit_shape(mixtures, response) if shapes else None,
+        space=ShapeSpace.of(mixtures / mixtures.mean(1, keepdims=True)) if shapes else None,
+        gaussians=fit_mixture(mixtures, response) if shapes else None,
+    )

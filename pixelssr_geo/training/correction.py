@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -21,12 +21,12 @@ from pixelssr_geo.training.loop import Schedule, TrainingRecord, train
 from pixelssr_geo.training.patches import WindowReader, cut_patches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from pixelssr_geo.estimator import Estimator
+    from pixelssr_geo.estimator import Estimate, Estimator
     from pixelssr_geo.labels import Labels
     from pixelssr_geo.training.patches import Batch
 
@@ -58,6 +58,13 @@ class CorrectionPlan:
     """Of the initial weights, the patches and the order."""
 
 
+class SceneEstimates(WindowReader, Protocol):
+    """Reads windows of the scene and what an estimator says of them."""
+
+    def estimate(self, estimator: Estimator, row: int, col: int, size: int) -> Estimate:
+        """The estimate of a patch ``(channel, size, size)`` without gaps, as the bands are read."""
+
+
 class Correction(nn.Module):
     """A network with the scaling that takes it from reflectance and back.
 
@@ -76,6 +83,7 @@ class Correction(nn.Module):
     guide_mean: torch.Tensor
     guide_scale: torch.Tensor
     size: torch.Tensor
+    doubt: torch.Tensor
     allowed: torch.Tensor
 
     def __init__(
@@ -83,13 +91,14 @@ class Correction(nn.Module):
     ) -> None:
         super().__init__()
         self.net = net
-        mean = estimator.at(labels.bands)
+        mean = estimator.at(labels)
         self._constant("band_mean", labels.bands.mean(0)[:, None, None])
         self._constant("band_scale", _floored(labels.bands.std(0))[:, None, None])
         self._constant("guide_mean", mean.mean(0)[:, None, None])
         self._constant("guide_scale", _floored(mean.std(0))[:, None, None])
         # One size for all channels keeps the relative weight that the error gives them.
         self._constant("size", max(float(np.sqrt((estimator.left_out**2).mean())), 1e-6))
+        self._constant("doubt", max(float(estimator.deviation_at(labels).mean()), 1e-6))
         self._constant("allowed", _allowed_directions(estimator.left_out, rank))
 
     def _constant(self, name: str, value: NDArray[np.float64] | float) -> None:
@@ -101,7 +110,7 @@ class Correction(nn.Module):
         """The correction ``(patch, channel, y, x)`` in units of :attr:`size`."""
         x = (bands - self.band_mean) / self.band_scale
         guide = (mean - self.guide_mean) / self.guide_scale
-        doubt = deviation.mean(1, keepdim=True) / self.size
+        doubt = deviation.mean(1, keepdim=True) / self.doubt
         raw = self.net(x, torch.cat([guide, doubt], dim=1))
         # The einsum of torch is not typed.
         projected: torch.Tensor = torch.einsum("cd,ndyx->ncyx", self.allowed, raw)
@@ -132,7 +141,7 @@ def _floored(scale: NDArray[np.float64]) -> NDArray[np.float64]:
 def train_correction(
     estimator: Estimator,
     labels: Labels,
-    read: WindowReader,
+    read: SceneEstimates,
     plan: CorrectionPlan,
     *,
     net: str = "dypro-mamba",
@@ -166,7 +175,7 @@ def train_correction(
     inner = _seeded_net(net, bands, channels, plan)
     correction = Correction(inner, estimator, labels, rank=plan.rank).to(device)
     patches = cut_patches(read, labels, size=plan.patch, seed=plan.seed)
-    inputs = _Inputs(estimator, patches.bands)
+    inputs = _Inputs(estimator, read, patches.origins, patches.size)
     target = estimator.left_out / float(correction.size)
     order = np.random.default_rng(plan.seed + 1)
 
@@ -266,10 +275,12 @@ def _turned(image: torch.Tensor, symmetry: int) -> torch.Tensor:
 
 
 class _Inputs:
-    """The estimate over patches ``(patch, band, y, x)``, computed once."""
+    """The estimate over patches, computed once."""
 
-    def __init__(self, estimator: Estimator, bands: NDArray[np.float32]) -> None:
-        estimates = [estimator.predict(patch) for patch in bands]
+    def __init__(
+        self, estimator: Estimator, read: SceneEstimates, origins: NDArray[np.int64], size: int
+    ) -> None:
+        estimates = [read.estimate(estimator, int(row), int(col), size) for row, col in origins]
         self.mean = np.stack([estimate.mean for estimate in estimates])
         self.deviation = np.stack([estimate.deviation for estimate in estimates])
 
@@ -285,7 +296,7 @@ def correction_at(
     correction: Correction,
     estimator: Estimator,
     labels: Labels,
-    read: WindowReader,
+    read: SceneEstimates,
     *,
     device: torch.device,
 ) -> NDArray[np.float64]:
@@ -298,7 +309,7 @@ def correction_at(
             chosen = np.arange(start, min(start + 8, len(labels)))
             batch = patches.batch(chosen, labels, nothing, device)
             # Wide patches of thousands of labels would not fit beside each other.
-            inputs = _Inputs(estimator, patches.bands[chosen])
+            inputs = _Inputs(estimator, read, patches.origins[chosen], patches.size)
             output = correction(*inputs.of(np.arange(len(chosen)), batch)).cpu().numpy()
             places = np.stack([labels.rows[chosen], labels.cols[chosen]], axis=1)
             local = places - patches.origins[chosen]
@@ -308,12 +319,14 @@ def correction_at(
 
 def correct_tiles(
     correction: Correction,
-    estimator: Estimator,
+    estimates: Sequence[Estimate],
     stack: NDArray[np.float32],
     device: torch.device,
 ) -> NDArray[np.float32]:
-    """The correction for tiles of the scene, ``(n, band, y, x)`` to ``(n, channel, y, x)``."""
-    estimates = [estimator.predict(tile) for tile in stack]
+    """The correction for tiles of the scene, ``(n, band, y, x)`` to ``(n, channel, y, x)``.
+
+    ``estimates`` are the estimator's of the same tiles, without gaps.
+    """
     with torch.inference_mode():
         output = correction(
             torch.from_numpy(stack).to(device),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pixelssr_geo.estimator.estimator import Kind
 
 from pixelssr_geo.errors import SettingsError, WavelengthGridError
 from pixelssr_geo.estimator import (
@@ -17,7 +18,6 @@ from pixelssr_geo.estimator import (
     fit_library,
     usable_bands,
 )
-from pixelssr_geo.estimator.estimator import Kind
 from pixelssr_geo.labels import Labels
 from pixelssr_geo.landscape import field_points, make_landscape
 from pixelssr_geo.pairing import pair_points

@@ -1,0 +1,664 @@
+"""The default estimator: several prior means, each corrected at the points, blended and projected.
+
+At the points the residual of each prior mean is a Gaussian process that sees a pixel's bands, its
+surroundings and its place; one kernel serves all of them, so that a blend costs little more than one
+of its parts. See :mod:`pixelssr_geo.estimator.means`, :mod:`~pixelssr_geo.estimator.kernel` and
+:mod:`~pixelssr_geo.estimator.blend`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pixelssr_geo.estimator.blend import blend_weights
+from pixelssr_geo.estimator.contract import Estimate
+from pixelssr_geo.estimator.kernel import (
+    FIT_POINTS,
+    LARGEST_FIT,
+    TERMS,
+    Distances,
+    KernelInputs,
+    KernelParameters,
+    components_of,
+    fit_parameters,
+    kernel_inputs,
+)
+from pixelssr_geo.estimator.means import NoMean, PriorMean, fit_gains
+from pixelssr_geo.estimator.pixelwise import leaving
+from pixelssr_geo.estimator.ridge import Ridge, fit_ridge, standardised
+from pixelssr_geo.estimator.surroundings import (
+    HALO,
+    PixelFeatures,
+    label_features,
+    view_features,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from pixelssr_geo.estimator.library import LibraryPrior
+    from pixelssr_geo.estimator.projection import Projection
+    from pixelssr_geo.estimator.surroundings import FeatureScale, View
+    from pixelssr_geo.labels import Labels
+
+TRUST = {
+    "library": 2.0,
+    "mixture": 2.0,
+    "shape": 1.0,
+    "gains": 1.0,
+    "none": 1.0,
+    "linear": 0.5,
+    "quadratic": 0.5,
+}
+"""Weights before any error was seen: those that hold on most scenes count more."""
+
+STRANGE, MOST_TRUST = 0.07, 20.0
+"""How far points leave the library where its regressions with the gains of the points are trusted
+as the table says; with the fourth power of it more or less, and so many times at the most. Radiance
+and counts lie beyond, reflectance of usual ground below."""
+
+REGRESSION_POINTS = 50
+"""Labels from which plain regressions on the points, linear and quadratic, take part: they go on
+better than a Gaussian process where the scene leaves what the points span."""
+
+GAIN_GROUPS = 10
+"""Groups of labels that the gains are left out of in turn, with few labels. With many
+(:data:`GAIN_LABELS`) a single one does not matter."""
+
+GAIN_LABELS = 30
+"""Labels up to which gains are fitted anew without those that are left out."""
+
+MOST_POINTS = 3000
+"""Labels that the Gaussian process rests on at the most, drawn at random: its cost grows with their
+cube."""
+
+LIBRARY_POINTS = 3
+"""How many left-out points the library's own error counts for in the standard deviation, as long as
+there are too few for components of their own."""
+
+STRIP_PIXELS = 1 << 14
+"""Pixels whose features are computed at a time."""
+
+SLAB_PIXELS = 1 << 11
+"""Pixels that are compared with the points at a time: few enough for a core's cache."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointProcess:
+    """The Gaussian process at the points, all prior means together; float32."""
+
+    scale: FeatureScale
+    """Of the scene's features."""
+    points: KernelInputs
+    """Features of the points."""
+    lengths: NDArray[np.float64]
+    """Logarithms of the kernel's length scales."""
+    plain: NDArray[np.float32]
+    """Coefficients of :func:`_plain_features`, ``(channel, feature)``."""
+    bells: NDArray[np.float32]
+    """Coefficients of the bells at the points: levels, place, both, context, ``(4, channel,
+    point)``."""
+    spread: PointSpread
+    """What is left to know."""
+
+    def residual(self, inputs: KernelInputs) -> NDArray[np.float32]:
+        """What is added to the blend of the prior means, ``(channel, pixel)``."""
+        by_levels, by_place, by_context = self._bells(inputs)
+        total = self.plain @ _plain_features(inputs)
+        total += self.bells[0] @ by_levels
+        total += self.bells[1] @ by_place
+        total += self.bells[3] @ by_context
+        by_levels *= by_place
+        total += self.bells[2] @ by_levels
+        return total
+
+    def variance(self, inputs: KernelInputs) -> NDArray[np.float32]:
+        """Variance of what is left of the residual, ``(channel, pixel)``."""
+        return self.spread.variance(inputs, self._bells(inputs), self.points)
+
+    def outside(self, inputs: KernelInputs) -> NDArray[np.float32]:
+        """How many deviations of the scene the levels lie beyond those of all points, ``(pixel,)``."""
+        levels = self.points.levels
+        low, high = levels.min(1, keepdims=True), levels.max(1, keepdims=True)
+        beyond = np.maximum(low - inputs.levels, 0) + np.maximum(inputs.levels - high, 0)
+        # The levels are divided by the root of the number of bands.
+        return np.asarray(np.sqrt((beyond**2).sum(0) * len(levels)), "f4")
+
+    def _bells(self, inputs: KernelInputs) -> list[NDArray[np.float32]]:
+        """Bells by levels, place and context, ``(point, pixel)`` each."""
+        by_levels, by_place, by_context = np.exp(self.lengths).astype("f4")
+        points = self.points
+        rows = points.rows[:, None] - inputs.rows
+        cols = points.cols[:, None] - inputs.cols
+        rows *= rows
+        cols *= cols
+        rows += cols
+        place = np.sqrt(rows, out=rows)
+        place *= -1 / by_place
+        levels = _squared(points.levels, inputs.levels)
+        levels *= np.float32(-0.5) / by_levels**2
+        context = _squared(points.context, inputs.context)
+        context *= np.float32(-0.5) / by_context**2
+        return [np.exp(bell, out=bell) for bell in (levels, place, context)]
+
+
+def _squared(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Squared distances of columns, ``(pixel of a, pixel of b)``."""
+    square = a.T @ b
+    square *= -2
+    square += (a * a).sum(0)[:, None]
+    square += (b * b).sum(0)
+    return np.asarray(np.maximum(square, 0, out=square))
+
+
+def _plain_features(inputs: KernelInputs) -> NDArray[np.floating]:
+    """Features whose products are the terms without length: constant, linear, neighbours, square."""
+    bands = inputs.bands
+    squares = (bands[:, None] * bands).reshape(-1, bands.shape[1])
+    return np.concatenate([np.ones_like(bands[:1]), bands, inputs.neighbours, squares])
+
+
+_PLAIN = tuple(TERMS.index(name) for name in ("constant", "linear", "neighbours", "square"))
+_BELLS = tuple(TERMS.index(name) for name in ("bands", "place", "bands x place", "context"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointSpread:
+    """The posterior variance of the residual, component by component."""
+
+    weights: NDArray[np.float32]
+    """Of the kernel's terms."""
+    vectors: NDArray[np.float32]
+    """Eigenvectors of the kernel at the points, ``(point, point)``."""
+    shrink: NDArray[np.float32]
+    """What each eigenvector explains of a component's variance, ``(component, point)``."""
+    noise: NDArray[np.float32]
+    """Of each component, in units of its variance."""
+    sizes: NDArray[np.float32]
+    """Variance of each component in each channel, ``(channel, component)``."""
+
+    def variance(
+        self,
+        inputs: KernelInputs,
+        bells: list[NDArray[np.float32]],
+        points: KernelInputs,
+    ) -> NDArray[np.float32]:
+        """Variance ``(channel, pixel)``."""
+        size = dict(zip(TERMS, self.weights, strict=True))
+        by_levels, by_place, by_context = bells
+        kernel = size["linear"] * (points.bands.T @ inputs.bands)
+        if size["square"]:
+            kernel += size["square"] * (points.bands.T @ inputs.bands) ** 2
+        kernel += size["neighbours"] * (points.neighbours.T @ inputs.neighbours)
+        kernel += size["constant"]
+        kernel += size["place"] * by_place
+        kernel += size["context"] * by_context
+        kernel += by_levels * (size["bands"] + size["bands x place"] * by_place)
+        bands = (inputs.bands**2).sum(0)
+        before = (size["constant"] + size["bands"] + size["place"] + size["bands x place"]) + size[
+            "context"
+        ]
+        before = before + size["linear"] * bands + size["square"] * bands**2
+        before = before + size["neighbours"] * (inputs.neighbours**2).sum(0)
+        turned = self.vectors.T @ kernel
+        turned *= turned
+        left = np.maximum(before - self.shrink @ turned, 0) + self.noise[:, None]
+        return np.asarray(self.sizes @ left, "f4")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlendedEstimator:
+    """Prior means, what the points add to them, and the projection; it pickles."""
+
+    projection: Projection
+    """Makes the mean agree with the scene."""
+    means: tuple[PriorMean, ...]
+    """Prior means that carry weight."""
+    shares: tuple[float, ...]
+    """Their weights, which sum to one."""
+    process: PointProcess | None
+    """What the points add; None without points."""
+    library: Ridge
+    """Regression of the library, which without points says where the scene leaves it."""
+    error: NDArray[np.float64]
+    """Deviation of the library's own error, ``(channel,)``; what is told without points."""
+    left_out: NDArray[np.float64]
+    """Error at each point when it is left out, truth minus estimate, ``(point, channel)``."""
+    weights: dict[str, float]
+    """Weight of every prior mean that was tried, by its name."""
+    parameters: dict[str, KernelParameters]
+    """Of the kernel, by the prior means that they serve: ``library`` and ``none``."""
+    widening: float = 1.0
+    """Factor on the standard deviation that errors at withheld points ask for."""
+
+    @property
+    def halo(self) -> int:
+        """Pixels around a window that :meth:`predict` wants to see."""
+        return 0 if self.process is None else HALO
+
+    def widened(self, factor: float) -> BlendedEstimator:
+        """The same estimator with its standard deviation times a factor."""
+        return replace(self, widening=self.widening * factor)
+
+    def at(self, labels: Labels) -> NDArray[np.float64]:
+        """Mean spectra at labelled pixels, ``(label, channel)``."""
+        mean = self._prior(labels.bands)
+        if self.process is not None:
+            features = label_features(labels, self.process.scale.level)
+            inputs = kernel_inputs(features, self.process.scale)
+            mean = mean + self.process.residual(inputs).T
+        return self.projection(mean, labels.bands)
+
+    def deviation_at(self, labels: Labels) -> NDArray[np.float64]:
+        """Standard deviation of the error at labelled pixels, ``(label, channel)``."""
+        if self.process is None:
+            return np.broadcast_to(self.error * self.widening, (len(labels), len(self.error)))
+        features = label_features(labels, self.process.scale.level)
+        inputs = kernel_inputs(features, self.process.scale)
+        return np.asarray(np.sqrt(self.process.variance(inputs).T) * self.widening, "f8")
+
+    def predict(self, view: View) -> Estimate:
+        """The estimate for a window; NaN where a band is NaN."""
+        mean, rest = self._over(view, whole=True)
+        assert rest is not None
+        return Estimate(mean=mean, deviation=rest[:-1], extrapolation=rest[-1])
+
+    def mean(self, view: View) -> NDArray[np.float32]:
+        """The mean alone, ``(channel, y, x)``; NaN where a band is NaN."""
+        return self._over(view, whole=False)[0]
+
+    def _prior(self, bands: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The blend of the prior means ``(..., channel)``, in agreement with the scene."""
+        total = sum(
+            share * mean.predict(bands) for share, mean in zip(self.shares, self.means, strict=True)
+        )
+        return self.projection(np.asarray(total), bands)
+
+    def _over(
+        self, view: View, *, whole: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """The mean, and where the whole is asked for the deviation with the extrapolation last."""
+        count, pixels = len(self.error), view.inner[0].size
+        mean = np.empty((count, pixels), "f4")
+        rest = np.empty((count + 1, pixels), "f4") if whole else None
+        for part, bands, inputs in self._slabs(view):
+            size = part.stop - part.start
+            table = np.ascontiguousarray(bands.T, "f8")
+            found = self._prior(table).T.astype("f4")
+            if self.process is not None and inputs is not None:
+                found += self.process.residual(inputs)
+            mean[:, part] = found[:, :size]
+            if rest is None:
+                continue
+            if self.process is None or inputs is None:
+                rest[:-1, part] = (self.error * self.widening)[:, None]
+                rest[-1, part] = leaving(self.library, table)[:size]
+            else:
+                deviation = np.sqrt(self.process.variance(inputs)) * np.float32(self.widening)
+                rest[:-1, part] = deviation[:, :size]
+                rest[-1, part] = self.process.outside(inputs)[:size]
+        mean = self.projection.on_cube(mean.reshape(count, *view.inner.shape[1:]), view.inner)
+        nothing = ~np.isfinite(view.inner).all(0)
+        mean[:, nothing] = np.nan
+        if rest is not None:
+            rest = rest.reshape(count + 1, *view.inner.shape[1:])
+            rest[:, nothing] = np.nan
+        return mean, rest
+
+    def _slabs(
+        self, view: View
+    ) -> Iterator[tuple[slice, NDArray[np.float32], KernelInputs | None]]:
+        """Bands and features of some pixels at a time, always as many, the last filled up.
+
+        The last bits of a product depend on its size, and a pixel must not depend on the window
+        that it is computed in.
+        """
+        height, width = view.inner.shape[1:]
+        step = max(1, STRIP_PIXELS // width)
+        for top in range(0, height, step):
+            strip = view.rows(top, min(top + step, height))
+            features = self._features(strip)
+            start, count = top * width, features.bands.shape[1]
+            for first in range(0, count, SLAB_PIXELS):
+                last = min(first + SLAB_PIXELS, count)
+                some = _filled(features, first, last)
+                inputs = None
+                if self.process is not None:
+                    inputs = kernel_inputs(some, self.process.scale).astype("f4")
+                yield slice(start + first, start + last), some.bands, inputs
+
+    def _features(self, strip: View) -> PixelFeatures:
+        if self.process is not None:
+            return view_features(strip, self.process.scale.level)
+        bands = np.nan_to_num(strip.inner, nan=0.0).reshape(len(strip.inner), -1)
+        none = np.empty((0, bands.shape[1]), "f4")
+        return PixelFeatures(bands, none, none, none, none[0:0].sum(0), none[0:0].sum(0))
+
+
+def _filled(features: PixelFeatures, first: int, last: int) -> PixelFeatures:
+    """Some columns of a table of features, filled up with zeros to a slab."""
+
+    def cut(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        slab = np.zeros((*values.shape[:-1], SLAB_PIXELS), "f4")
+        slab[..., : last - first] = values[..., first:last]
+        return slab
+
+    return PixelFeatures(
+        cut(features.bands),
+        cut(features.levels),
+        cut(features.context),
+        cut(features.differences),
+        cut(features.rows),
+        cut(features.cols),
+    )
+
+
+def blend_library(library: LibraryPrior, scale: FeatureScale | None = None) -> BlendedEstimator:
+    """The estimator without points: the library's prior means by the trust in them."""
+    means = _library_means(library, 1e-9 if scale is None else scale.least_brightness)
+    weights = blend_weights(np.zeros((len(means), 1, 1)), np.array([TRUST[name] for name in means]))
+    named = dict(zip(means, map(float, weights), strict=True))
+    none = np.empty((0, len(library.error)))
+    return BlendedEstimator(
+        library.projection,
+        tuple(means.values()),
+        tuple(named.values()),
+        None,
+        library.regression,
+        library.error,
+        none,
+        named,
+        {},
+    )
+
+
+def fit_blend(
+    labels: Labels,
+    library: LibraryPrior,
+    scale: FeatureScale,
+    *,
+    parameters: Mapping[str, KernelParameters] | None = None,
+) -> BlendedEstimator:
+    """Fit the default estimator on the labels.
+
+    Parameters
+    ----------
+    labels
+        Labelled pixels with the usable bands only, one at least, their surroundings known.
+    library
+        What the library says for the same bands and channels, its shapes included.
+    scale
+        Of the scene's features.
+    parameters
+        Of the kernel, as an earlier fit found them; by default they are fitted.
+    """
+    return _BlendFit(labels, library, scale, parameters).estimator()
+
+
+class _BlendFit:
+    """One fit: what its steps share."""
+
+    def __init__(
+        self,
+        labels: Labels,
+        library: LibraryPrior,
+        scale: FeatureScale,
+        parameters: Mapping[str, KernelParameters] | None,
+    ) -> None:
+        self.labels, self.library, self.scale = labels, library, scale
+        self.projection = library.projection
+        self.count = len(labels)
+        self.used = np.arange(self.count)
+        if self.count > MOST_POINTS:
+            draws = np.random.default_rng(0)
+            self.used = np.sort(draws.choice(self.count, MOST_POINTS, replace=False))
+        self.inputs = kernel_inputs(label_features(labels, scale.level), scale)
+        self.points = self.inputs.take(self.used).astype("f8")
+        self.distances = Distances.between(self.points, self.points)
+        self.means = self._means()
+        self.residuals = {
+            name: self._residual(mean, labels.take(self.used)) for name, mean in self.means.items()
+        }
+        self.parameters = dict(parameters) if parameters else self._fitted_parameters()
+        self.solvers = {
+            name: _Solver(self.distances.kernel(found)) for name, found in self.parameters.items()
+        }
+
+    def estimator(self) -> BlendedEstimator:
+        regressions = self._regressions()
+        errors = {name: self._left_out(name) for name in self.means}
+        errors |= {name: error for name, (_, error) in regressions.items()}
+        trust = np.array([self._trust(name) for name in errors])
+        if self.count < FIT_POINTS:
+            weights = trust / trust.sum()
+        else:
+            stacked = np.stack(list(errors.values()))
+            weights = blend_weights(stacked, trust)
+        named = dict(zip(errors, map(float, weights), strict=True))
+        means: dict[str, PriorMean] = {**self.means}
+        means |= {name: regression for name, (regression, _) in regressions.items()}
+        kept = {name: weight for name, weight in named.items() if weight > 0}
+        return BlendedEstimator(
+            projection=self.projection,
+            means=tuple(means[name] for name in kept),
+            shares=tuple(kept.values()),
+            process=self._process(named),
+            library=self.library.regression,
+            error=self.library.error,
+            left_out=self._all_left_out(errors, named, means),
+            weights=named,
+            parameters=self.parameters,
+        )
+
+    def _trust(self, name: str) -> float:
+        """Weight of an estimate before its errors are seen."""
+        if name != "gains":
+            return TRUST[name]
+        assert self.library.space is not None
+        strange = self.library.space.strangeness(self.labels.spectra, self.scale.brightness)
+        return TRUST[name] * min((strange / STRANGE) ** 4, MOST_TRUST)
+
+    def _means(self) -> dict[str, PriorMean]:
+        means = _library_means(self.library, self.scale.least_brightness)
+        means["gains"] = self._gains(self.labels)
+        if self.count >= FIT_POINTS:
+            means["none"] = NoMean(len(self.library.error))
+        return means
+
+    def _gains(self, labels: Labels) -> PriorMean:
+        return fit_gains(
+            self.library.mixtures,
+            self.projection.response,
+            labels.bands,
+            labels.spectra,
+            brightness=self.scale.brightness,
+            least=self.scale.least_brightness,
+        )
+
+    def _residual(self, mean: PriorMean, labels: Labels) -> NDArray[np.float64]:
+        """What a mean leaves at labels, as far as no band sees it: the bands settle the rest."""
+        found = self.projection(mean.predict(labels.bands), labels.bands)
+        return self.projection.null_part(labels.spectra - found)
+
+    def _served(self, name: str) -> str:
+        """Which of the parameters serve a mean."""
+        return "none" if name == "none" else "library"
+
+    def _fitted_parameters(self) -> dict[str, KernelParameters]:
+        index = np.arange(len(self.used))
+        if len(index) > LARGEST_FIT:
+            draws = np.random.default_rng(1)
+            index = np.sort(draws.choice(len(index), LARGEST_FIT, replace=False))
+        distances = self.distances.take(index)
+        some = {name: residual[index] for name, residual in self.residuals.items()}
+        bare = some.pop("none", None)
+        shared = fit_parameters(distances, list(some.values()))
+        if bare is None:
+            return {"library": shared}
+        # The same lengths, so that the bells are computed once for all means.
+        alone = fit_parameters(distances, [bare], square=True, lengths=shared.lengths)
+        return {"library": shared, "none": alone}
+
+    def _left_out(self, name: str) -> NDArray[np.float64]:
+        """Errors at the used points when each is left out, ``(point, channel)``."""
+        served = self._served(name)
+        noise = np.exp(self.parameters[served].noise)
+        errors = self.solvers[served].solve(self.residuals[name], noise)[1]
+        if name != "gains" or not FIT_POINTS <= self.count <= GAIN_LABELS:
+            return errors
+        return self._gains_left_out(self.distances.kernel(self.parameters[served]), noise)
+
+    def _gains_left_out(
+        self, kernel: NDArray[np.float64], noise: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The same for the gains, which few points determine: fitted anew without them."""
+        errors = np.empty_like(self.labels.spectra)
+        groups = np.random.default_rng(2).permutation(self.count) % GAIN_GROUPS
+        for group in np.unique(groups):
+            out = groups == group
+            mean = self._gains(self.labels.take(~out))
+            kept = self._residual(mean, self.labels.take(~out))
+            solution = _Solver(kernel[np.ix_(~out, ~out)]).solve(kept, noise)[0]
+            missed = self._residual(mean, self.labels.take(out))
+            errors[out] = missed - kernel[np.ix_(out, ~out)] @ solution
+        return errors
+
+    def _regressions(self) -> dict[str, tuple[PriorMean, NDArray[np.float64]]]:
+        """Regressions on the points alone with their errors where each was left out."""
+        if self.count < REGRESSION_POINTS:
+            return {}
+        found: dict[str, tuple[PriorMean, NDArray[np.float64]]] = {}
+        for degree, name in enumerate(("linear", "quadratic"), 1):
+            bands, spectra = self.labels.bands, self.labels.spectra
+            ridge = fit_ridge(bands, spectra, standardised(bands, degree))
+            found[name] = (ridge, self.projection.null_part(ridge.residuals[self.used]))
+        return found
+
+    def _process(self, weights: Mapping[str, float]) -> PointProcess:
+        lengths = next(iter(self.parameters.values())).lengths
+        features = _plain_features(self.points)
+        widths = [1, len(self.points.bands), len(self.points.neighbours)]
+        blocks = np.split(features, np.cumsum(widths))
+        plain = np.zeros((len(self.library.error), len(features)))
+        bells = np.zeros((len(_BELLS), len(self.library.error), len(self.used)))
+        for name in self.means:
+            served = self._served(name)
+            found = self.parameters[served]
+            solution = self.solvers[served].solve(self.residuals[name], np.exp(found.noise))[0]
+            weighted = weights[name] * solution.T
+            sizes = np.exp(found.weights)
+            plain += np.concatenate(
+                [sizes[k] * weighted @ block.T for k, block in zip(_PLAIN, blocks, strict=True)], 1
+            )
+            bells += sizes[list(_BELLS), None, None] * weighted
+        return PointProcess(
+            scale=self.scale,
+            points=self.points.astype("f4"),
+            lengths=lengths,
+            plain=plain.astype("f4"),
+            bells=bells.astype("f4"),
+            spread=self._spread(weights),
+        )
+
+    def _spread(self, weights: Mapping[str, float]) -> PointSpread:
+        """The variance of the blend's residual, under the parameters that the libraries share."""
+        found, solver = self.parameters["library"], self.solvers["library"]
+        shares = {name: weights[name] for name in self.means}
+        total = max(sum(shares.values()), 1e-9)
+        residual = np.asarray(
+            sum(share / total * self.residuals[name] for name, share in shares.items())
+        )
+        noise = np.exp(found.noise)
+        parts = components_of(residual)
+        sizes = []
+        if len(parts) == 1:
+            energy = solver.energy(residual, float(noise[0]))
+            prior = LIBRARY_POINTS * self.library.error**2
+            sizes.append((energy + prior) / (len(residual) + LIBRARY_POINTS))
+        else:
+            _, _, right = np.linalg.svd(residual, full_matrices=False)
+            at = 0
+            for scores, level in zip(parts, noise, strict=True):
+                directions = right[at : at + scores.shape[1]]
+                at += scores.shape[1]
+                energy = solver.energy(scores, float(level)) / len(residual)
+                sizes.append(energy @ directions**2)
+        return PointSpread(
+            weights=np.exp(found.weights).astype("f4"),
+            vectors=solver.vectors.astype("f4"),
+            shrink=(1 / (solver.values + noise[: len(parts), None])).astype("f4"),
+            noise=noise[: len(parts)].astype("f4"),
+            sizes=np.stack(sizes, 1).astype("f4"),
+        )
+
+    def _all_left_out(
+        self,
+        errors: Mapping[str, NDArray[np.float64]],
+        weights: Mapping[str, float],
+        means: Mapping[str, PriorMean],
+    ) -> NDArray[np.float64]:
+        """The blend's errors at every label: those that were not used were left out anyway."""
+        blended = np.asarray(sum(weights[name] * error for name, error in errors.items()))
+        if self.count == len(self.used):
+            return blended
+        process = self._process(weights)
+        found = np.asarray(
+            sum(
+                weight * means[name].predict(self.labels.bands)
+                for name, weight in weights.items()
+                if weight > 0
+            )
+        )
+        found = found + process.residual(self.inputs.astype("f4")).T
+        every = self.projection.null_part(
+            self.labels.spectra - self.projection(found, self.labels.bands)
+        )
+        every[self.used] = blended
+        return every
+
+
+def _library_means(library: LibraryPrior, least: float) -> dict[str, PriorMean]:
+    """The library's prior means by their names."""
+    assert library.shape is not None, "the library was fitted without shapes"
+    means: dict[str, PriorMean] = {
+        "library": library.regression,
+        "shape": replace(library.shape, least=least),
+    }
+    if library.gaussians is not None:
+        means["mixture"] = replace(library.gaussians, least=least)
+    return means
+
+
+class _Solver:
+    """Solutions of kernel plus noise for any noise, from one decomposition."""
+
+    def __init__(self, kernel: NDArray[np.float64]) -> None:
+        values, self.vectors = np.linalg.eigh(kernel)
+        self.values = np.maximum(values, 0)
+
+    def solve(
+        self, residual: NDArray[np.float64], noise: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Coefficients of the points and left-out errors, ``(point, channel)`` each."""
+        parts = components_of(residual)
+        solved, missed = [], []
+        for scores, level in zip(parts, noise, strict=False):
+            shrink = 1 / (self.values + level)
+            inverse = (self.vectors * shrink) @ (self.vectors.T @ scores)
+            solved.append(inverse)
+            missed.append(inverse / ((self.vectors**2) @ shrink)[:, None])
+        coefficients, errors = np.concatenate(solved, 1), np.concatenate(missed, 1)
+        if len(parts) == 1:
+            return coefficients, errors
+        _, _, right = np.linalg.svd(residual, full_matrices=False)
+        return coefficients @ right, errors @ right
+
+    def energy(self, scores: NDArray[np.float64], noise: float) -> NDArray[np.float64]:
+        """``r' (K + noise)^-1 r`` of every column."""
+        turned = self.vectors.T @ scores
+        return np.asarray(((turned**2) / (self.values + noise)[:, None]).sum(0))

@@ -1,0 +1,266 @@
+"""What the estimator sees of a pixel: its bands, what lies around it, and where it is.
+
+Everything is computed pixel by pixel from fixed sums, so that a pixel's features are the same to the
+last bit whatever window they are computed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from pixelssr_geo.labels import Labels
+
+HALO = 4
+"""Pixels around a window that its features look at: the largest box is 9 x 9."""
+
+BOXES = (3, 9)
+"""Rows and columns of the boxes whose mean and deviation are features."""
+
+NEIGHBOURS = tuple((dy, dx) for dy, dx in product((-1, 0, 1), repeat=2) if (dy, dx) != (0, 0))
+"""Rows and columns to the neighbours whose difference from the pixel is a feature."""
+
+_LEAST_LEVEL = 0.1
+"""Least of what a logarithm is taken of, in units of the band's mean over the scene."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A window of the scene with what lies around it."""
+
+    values: NDArray[np.float32]
+    """Bands with :attr:`halo` pixels more on each side, ``(band, y, x)``; NaN where there is no data
+    and outside the scene."""
+    row: int
+    """Row of the window's first pixel in the scene."""
+    col: int
+    """Column of the same."""
+    halo: int = HALO
+    """Pixels around the window on each side."""
+
+    @property
+    def inner(self) -> NDArray[np.float32]:
+        """The window alone, ``(band, y, x)``."""
+        height, width = self.values.shape[1:]
+        return self.values[:, self.halo : height - self.halo, self.halo : width - self.halo]
+
+    def rows(self, start: int, stop: int) -> View:
+        """Some rows of the window, with what lies around them."""
+        values = self.values[:, start : stop + 2 * self.halo]
+        return View(values, self.row + start, self.col, self.halo)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PixelFeatures:
+    """Features of some pixels, one column each; float32."""
+
+    bands: NDArray[np.float32]
+    """``(band, pixel)``; zero without data."""
+    levels: NDArray[np.float32]
+    """Logarithms of the bands plus their mean over the scene, ``(band, pixel)``."""
+    context: NDArray[np.float32]
+    """Mean and deviation of the levels in each box, ``(4 * band, pixel)``."""
+    differences: NDArray[np.float32]
+    """Bands of the eight neighbours minus the pixel's, ``(8 * band, pixel)``."""
+    rows: NDArray[np.float32]
+    """``(pixel,)``."""
+    cols: NDArray[np.float32]
+    """``(pixel,)``."""
+
+
+def view_features(view: View, level: NDArray[np.float64]) -> PixelFeatures:
+    """Features of the pixels of a window, row by row.
+
+    Parameters
+    ----------
+    view
+        The window.
+    level
+        Mean of each band over the scene, ``(band,)``, or what stands for it.
+    """
+    height, width = view.inner.shape[1:]
+    rows = np.repeat(np.arange(view.row, view.row + height, dtype="f4"), width)
+    cols = np.tile(np.arange(view.col, view.col + width, dtype="f4"), height)
+    return _features(view.values[None], level, rows, cols)
+
+
+def label_features(labels: Labels, level: NDArray[np.float64]) -> PixelFeatures:
+    """Features of labelled pixels, whose surroundings must be known."""
+    assert labels.surroundings is not None
+    rows, cols = labels.rows.astype("f4"), labels.cols.astype("f4")
+    return _features(labels.surroundings, level, rows, cols)
+
+
+def _features(
+    values: NDArray[np.float32],
+    level: NDArray[np.float64],
+    rows: NDArray[np.float32],
+    cols: NDArray[np.float32],
+) -> PixelFeatures:
+    """Features of windows ``(window, band, y + 8, x + 8)``."""
+    known = np.isfinite(values).all(1, keepdims=True)
+    bands = np.where(known, values, np.float32(0))
+    weight = known.astype("f4")
+    offset = level.astype("f4")[:, None, None]
+    levels = np.log(np.maximum(bands + offset, np.float32(_LEAST_LEVEL) * offset)) * weight
+    return PixelFeatures(
+        bands=_table([_inner(bands)]),
+        levels=_table([_inner(levels)]),
+        context=_table(_box_statistics(levels, weight)),
+        differences=_table(_differences(bands, weight)),
+        rows=rows,
+        cols=cols,
+    )
+
+
+def _table(images: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Images ``(window, band, y, x)`` as one table ``(image * band, window * pixel)``."""
+    return np.concatenate([np.moveaxis(i, 1, 0).reshape(i.shape[1], -1) for i in images])
+
+
+def _inner(image: NDArray[np.float32], dy: int = 0, dx: int = 0) -> NDArray[np.float32]:
+    rows = slice(HALO + dy, image.shape[-2] - HALO + dy)
+    return image[..., rows, HALO + dx : image.shape[-1] - HALO + dx]
+
+
+def _box_statistics(
+    levels: NDArray[np.float32], weight: NDArray[np.float32]
+) -> list[NDArray[np.float32]]:
+    """Mean and deviation over the known pixels of each box."""
+    found = []
+    squares = levels * levels
+    for size in BOXES:
+        count = np.maximum(_box_sum(weight, size), np.float32(1))
+        mean = _box_sum(levels, size) / count
+        variance = _box_sum(squares, size) / count - mean * mean
+        found += [mean, np.sqrt(np.maximum(variance, np.float32(0)))]
+    return found
+
+
+def _box_sum(image: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Sums over boxes around the inner pixels, always in the same order."""
+    margin = HALO - size // 2
+    rows = image[..., margin : image.shape[-2] - margin, margin : image.shape[-1] - margin]
+    height, width = rows.shape[-2] - size + 1, rows.shape[-1] - size + 1
+    down = _total(rows[..., k : k + height, :] for k in range(size))
+    return _total(down[..., k : k + width] for k in range(size))
+
+
+def _total(parts: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    parts = iter(parts)
+    total = next(parts).copy()
+    for part in parts:
+        total += part
+    return total
+
+
+def _differences(
+    bands: NDArray[np.float32], weight: NDArray[np.float32]
+) -> list[NDArray[np.float32]]:
+    """Differences to the neighbours; none to a neighbour without data."""
+    here, known = _inner(bands), _inner(weight)
+    return [
+        (_inner(bands, dy, dx) - here) * (_inner(weight, dy, dx) * known) for dy, dx in NEIGHBOURS
+    ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureScale:
+    """What makes the features of a scene comparable: their mean and deviation over it."""
+
+    level: NDArray[np.float64]
+    """Added to the bands before the logarithm, ``(band,)``."""
+    bands: tuple[NDArray[np.float64], NDArray[np.float64]]
+    """Mean and deviation, ``(band,)`` each."""
+    levels: tuple[NDArray[np.float64], NDArray[np.float64]]
+    """Mean and deviation, ``(band,)`` each."""
+    context: tuple[NDArray[np.float64], NDArray[np.float64]]
+    """Mean and deviation, ``(4 * band,)`` each."""
+    differences: NDArray[np.float64]
+    """Root mean square, ``(8 * band,)``."""
+    texture: float
+    """Deviation of the bands in the smoothest tenth of all 3 x 3 boxes, scene units: little more
+    than the noise."""
+
+    @property
+    def brightness(self) -> float:
+        """Mean over bands and pixels."""
+        return float(self.bands[0].mean())
+
+    @property
+    def least_brightness(self) -> float:
+        """What a pixel's brightness is taken for at least where something is divided by it."""
+        noise = 3 * self.texture / np.sqrt(len(self.level))
+        return float(max(noise, 0.02 * self.brightness, 1e-9))
+
+
+@dataclass(slots=True, eq=False)
+class FeatureSums:
+    """Sums over windows, from which the scale of the features comes."""
+
+    level: NDArray[np.float64]
+    """Mean of each band over the scene, ``(band,)``."""
+    count: int = 0
+    """Pixels with data."""
+    first: NDArray[np.float64] | float = 0.0
+    """Sums of all features, ``(feature,)``."""
+    second: NDArray[np.float64] | float = 0.0
+    """Sums of their squares."""
+    textures: list[float] | None = None
+    """Deviation of the bands in the smoothest tenth of the 3 x 3 boxes of each window."""
+
+    def add(self, view: View) -> None:
+        """Take a window in."""
+        known = np.isfinite(view.inner).all(0).ravel()
+        if not known.any():
+            return
+        found = view_features(view, self.level)
+        table = np.concatenate([found.bands, found.levels, found.context, found.differences])
+        table = table[:, known].astype("f8")
+        self.count += table.shape[1]
+        self.first = self.first + table.sum(1)
+        self.second = self.second + np.einsum("fp,fp->f", table, table)
+        bands = len(self.level)
+        # Neighbours to the left and right alone: half the variance of their differences.
+        beside = [NEIGHBOURS.index((0, -1)), NEIGHBOURS.index((0, 1))]
+        steps = found.differences.reshape(len(NEIGHBOURS), bands, -1)[beside][..., known]
+        size = np.sqrt((steps.astype("f8") ** 2).mean((0, 1)) / 2)
+        self.textures = [*(self.textures or []), float(np.quantile(size, 0.1))]
+
+    def merge(self, other: FeatureSums) -> None:
+        """Take in what another one took in."""
+        self.count += other.count
+        self.first = self.first + other.first
+        self.second = self.second + other.second
+        self.textures = [*(self.textures or []), *(other.textures or [])]
+
+    def scale(self) -> FeatureScale:
+        """Mean and deviation of what was taken in; of nothing, no change."""
+        bands = len(self.level)
+        zeros = np.zeros(bands * (2 + 2 * len(BOXES) + len(NEIGHBOURS)))
+        mean = zeros + np.asarray(self.first) / max(self.count, 1)
+        square = zeros + np.asarray(self.second) / max(self.count, 1)
+        deviation = np.sqrt(np.maximum(square - mean**2, 0))
+        ends = np.cumsum([bands, bands, 2 * len(BOXES) * bands])
+        means, deviations = np.split(mean, ends), np.split(_floored(deviation), ends)
+        return FeatureScale(
+            level=self.level,
+            bands=(means[0], deviations[0]),
+            levels=(means[1], deviations[1]),
+            context=(means[2], deviations[2]),
+            differences=_floored(np.sqrt(np.split(square, ends)[3])),
+            texture=float(np.median(self.textures)) if self.textures else 0.0,
+        )
+
+
+def _floored(deviation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Deviations; one where a feature is constant, which then tells nothing."""
+    return np.where(deviation > 1e-9, deviation, 1.0)
