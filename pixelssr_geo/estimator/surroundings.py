@@ -29,7 +29,7 @@ NEIGHBOURS = tuple((dy, dx) for dy, dx in product((-1, 0, 1), repeat=2) if (dy, 
 """Rows and columns to the neighbours whose difference from the pixel is a feature."""
 
 _LEAST_LEVEL = 0.1
-"""Least of what a logarithm is taken of, in units of the band's mean over the scene."""
+"""Least of what a logarithm is taken of."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +65,7 @@ class PixelFeatures:
     bands: NDArray[np.float32]
     """``(band, pixel)``; zero without data."""
     levels: NDArray[np.float32]
-    """Logarithms of the bands plus their mean over the scene, ``(band, pixel)``."""
+    """Logarithms of one plus the bands in units of their mean over the scene, ``(band, pixel)``."""
     context: NDArray[np.float32]
     """Mean and deviation of the levels in each box, ``(4 * band, pixel)``."""
     differences: NDArray[np.float32]
@@ -109,8 +109,9 @@ def _features(
     known = np.isfinite(values).all(1, keepdims=True)
     bands = np.where(known, values, np.float32(0))
     weight = known.astype("f4")
-    offset = level.astype("f4")[:, None, None]
-    levels = np.log(np.maximum(bands + offset, np.float32(_LEAST_LEVEL) * offset)) * weight
+    # Near zero whatever the units: a deviation is the small difference of large squares.
+    relative = bands / level.astype("f4")[:, None, None] + np.float32(1)
+    levels = np.log(np.maximum(relative, np.float32(_LEAST_LEVEL))) * weight
     return PixelFeatures(
         bands=_table([_inner(bands)]),
         levels=_table([_inner(levels)]),
@@ -177,7 +178,7 @@ class FeatureScale:
     """What makes the features of a scene comparable: their mean and deviation over it."""
 
     level: NDArray[np.float64]
-    """Added to the bands before the logarithm, ``(band,)``."""
+    """Divides the bands before one is added and the logarithm taken, ``(band,)``."""
     bands: tuple[NDArray[np.float64], NDArray[np.float64]]
     """Mean and deviation, ``(band,)`` each."""
     levels: tuple[NDArray[np.float64], NDArray[np.float64]]
