@@ -566,10 +566,16 @@ class _BlendFit:
         )
 
     def _spread(self, weights: Mapping[str, float]) -> PointSpread:
-        """The variance of the blend's residual, under the parameters that the libraries share."""
+        """The variance of the libraries' blended residual, under the parameters that they share.
+
+        That of no library is the spectrum itself: large, and explained by other parameters.
+        """
         found, solver = self.parameters["library"], self.solvers["library"]
-        shares = {name: weights[name] for name in self.means}
-        total = max(sum(shares.values()), 1e-9)
+        shares = {name: weights[name] for name in self.means if self._served(name) == "library"}
+        if not any(shares.values()):
+            energies = {name: float((self.residuals[name] ** 2).sum()) for name in shares}
+            shares[min(energies, key=lambda name: energies[name])] = 1.0
+        total = sum(shares.values())
         residual = np.asarray(
             sum(share / total * self.residuals[name] for name, share in shares.items())
         )
