@@ -131,8 +131,8 @@ class CrossValidation:
     """Mean spectral angle, degrees."""
     n: int
     """Points behind the figures."""
-    spread: float
-    """Standard error of the first, by a bootstrap over the blocks; NaN with a single one."""
+    spread: float | None
+    """Standard error of the first, by a bootstrap over the blocks; None with a single one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -1220,11 +1220,12 @@ def _validation(
 
     truth = labels.spectra.T[:, :, None]
     blocks = np.arange(len(errors)) if folds is None else folds.block
+    spread = rmse_spread(errors, blocks)
     return CrossValidation(
         rmse=float(np.sqrt((errors**2).mean())),
         sam=float(sam(truth - errors.T[:, :, None], truth)),
         n=len(errors),
-        spread=rmse_spread(errors, blocks),
+        spread=None if np.isnan(spread) else spread,
     )
 
 

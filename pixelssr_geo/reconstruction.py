@@ -141,8 +141,9 @@ class Summary:
     calibration: dict[str, dict[str, float]] | None
     """``gain``, ``offset`` (scene units) and ``spread`` (reflectance) of each band's line, by its
     name, or None without calibration."""
-    cross_validation: dict[str, float] | None
-    """``rmse``, ``sam`` and ``n`` at withheld points, or None."""
+    cross_validation: dict[str, float | None] | None
+    """``rmse``, ``sam``, ``n`` and ``spread`` (the first's standard error) at withheld points, or
+    None."""
     coverage: dict[str, float] | None
     """Share of the values at withheld points within 1 and 1.96 standard deviations as they were
     told for them, ``68`` and ``95``, and ``n`` points; None where none were told."""

@@ -6,6 +6,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,30 @@ def benchmark_data(shared_data: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"benchmark not found at {folder}: set PIXELSSR_DATA to the data beside it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def _known_libraries() -> dict[tuple[object, ...], Any]:
+    return {}
+
+
+@pytest.fixture(scope="module")
+def one_library(_known_libraries: dict[tuple[object, ...], Any]) -> Iterator[None]:
+    """Fit a library once for each pair of channels and bands: it takes seconds."""
+    from pixelssr_geo import fitting
+
+    fit_library = fitting.fit_library
+
+    def remembered(channels: Any, response: Any, **options: Any) -> Any:
+        arrays = channels.centres_nm.tobytes(), response.tobytes()
+        key = (*arrays, *sorted(options.items()))
+        if key not in _known_libraries:
+            _known_libraries[key] = fit_library(channels, response, **options)
+        return _known_libraries[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "fit_library", remembered)
+        yield
 
 
 @pytest.fixture(scope="module")

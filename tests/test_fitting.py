@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,6 @@ import torch
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from pixelssr_geo import fitting
@@ -30,7 +29,6 @@ from pixelssr_geo.errors import (
     WavelengthGridError,
     WeightsError,
 )
-from pixelssr_geo.estimator import LibraryPrior
 from pixelssr_geo.fitting import (
     CrossValidation,
     FittedModel,
@@ -54,6 +52,8 @@ from pixelssr_geo.training.correction import CorrectionPlan
 from pixelssr_geo.training.pixel import PixelPlan
 from pixelssr_geo.writers import CubeTemplate, write_cog
 
+pytestmark = pytest.mark.usefixtures("one_library")
+
 CHANNELS = ChannelGrid.from_spec("400:1000:20")
 SPEC = "400:1000:20"
 SENSOR = get_sensor("GF6-PMS")
@@ -61,21 +61,6 @@ RESPONSE = SENSOR.matrix(CHANNELS)
 SIZE = 40
 LANDSCAPE = make_landscape(SIZE, seed=0, channels=CHANNELS)
 BANDS = np.einsum("bc,cyx->byx", RESPONSE, LANDSCAPE.cube).astype("f4")
-
-
-def remembered(
-    fit_library: Callable[[ChannelGrid, NDArray[np.float64]], LibraryPrior],
-) -> Callable[[ChannelGrid, NDArray[np.float64]], LibraryPrior]:
-    """The same function, which fits a library once for each pair of equal arguments."""
-    known: dict[tuple[bytes, bytes], LibraryPrior] = {}
-
-    def fitted_once(channels: ChannelGrid, response: NDArray[np.float64]) -> LibraryPrior:
-        key = channels.centres_nm.tobytes(), response.tobytes()
-        if key not in known:
-            known[key] = fit_library(channels, response)
-        return known[key]
-
-    return fitted_once
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,7 +74,6 @@ def small_networks() -> Iterator[None]:
         for module in (correction, pixel):
             patch.setattr(module, "create_net", partial(create_net, width=8))
         patch.setattr(correction, "CONTEXT", 12)
-        patch.setattr(fitting, "fit_library", remembered(fitting.fit_library))
         yield
     torch.set_num_threads(before)
 
@@ -402,7 +386,7 @@ class TestMethods:
         monkeypatch.setattr(fitting, "GATE_POINTS", 30)
 
         def knowing(_: Any, estimator: Any, labels: Any, *__: Any, **___: Any) -> np.ndarray:
-            missed: np.ndarray = labels.spectra - estimator.at(labels.bands)
+            missed: np.ndarray = labels.spectra - estimator.at(labels)
             return missed
 
         monkeypatch.setattr(correction, "correction_at", knowing)
@@ -437,6 +421,14 @@ class TestMethods:
         assert validation.n == 9
         assert 0 < validation.rmse < 0.3
         assert 0 < validation.sam < 60
+        assert validation.spread is not None
+        assert 0 < validation.spread < validation.rmse
+
+    def test_points_in_a_single_block_have_no_spread(self) -> None:
+        validation = fitted(1, method="library").cross_validation
+        assert validation is not None
+        assert validation.n == 1
+        assert validation.spread is None, "not a number would be no JSON"
 
     @pytest.mark.parametrize("method", ["product", "ridge", "paper"])
     def test_a_single_point_cannot_be_validated(self, method: str) -> None:

@@ -68,7 +68,7 @@ class TestReconstruct:
         assert told["points_used"] == 12
         assert told["method"] == "ridge"
         assert told["net"] is None
-        assert set(told["cross_validation"]) == {"rmse", "sam", "n"}
+        assert set(told["cross_validation"]) == {"rmse", "sam", "n", "spread"}
         assert set(told["seconds"]) == {"fit", "reconstruct", "write", "total"}
         assert told["msi_residual_rmse"] < 1e-5
 
