@@ -254,6 +254,7 @@ def fit_mixture(
 ) -> ShapeMixture | None:
     """The Gaussian mixture for library mixtures ``(sample, channel)``; None for a single band."""
     from sklearn.mixture import GaussianMixture  # late, it takes a second
+    from threadpoolctl import threadpool_limits
 
     if len(response) < 2:
         return None
@@ -266,13 +267,12 @@ def fit_mixture(
     size = np.maximum(scores.std(0), 1e-9)
     band_centre, band_scale = shape.mean(0), np.maximum(shape.std(0), 1e-9)
     joint = np.concatenate([(shape - band_centre) / band_scale, scores / size], axis=1)
-    found = GaussianMixture(
-        COMPONENTS,
-        reg_covar=1e-4,
-        max_iter=60,
-        tol=1e-2,
-        random_state=seed,
-    ).fit(joint)
+    gaussians = GaussianMixture(
+        COMPONENTS, reg_covar=1e-4, max_iter=60, tol=1e-2, random_state=seed
+    )
+    # Sums by several threads come in any order, and what is fitted must be the same every time.
+    with threadpool_limits(1):
+        found = gaussians.fit(joint)
     count = shape.shape[1]
     seen, mean = found.covariances_[:, :count, :count], found.means_
     slopes = np.linalg.solve(seen, found.covariances_[:, :count, count:])
