@@ -241,6 +241,14 @@ class BlendedEstimator:
         """Pixels around a window that :meth:`predict` wants to see."""
         return 0 if self.process is None else HALO
 
+    def moved(self, rows: int, cols: int) -> BlendedEstimator:
+        """The same estimator for a scene whose first pixel lies elsewhere: the points move along."""
+        if self.process is None:
+            return self
+        at = self.process.points
+        points = replace(at, rows=at.rows + np.float32(rows), cols=at.cols + np.float32(cols))
+        return replace(self, process=replace(self.process, points=points))
+
     def widened(self, factor: float) -> BlendedEstimator:
         """The same estimator with its standard deviation times a factor."""
         return replace(self, widening=self.widening * factor)

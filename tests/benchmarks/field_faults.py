@@ -265,7 +265,8 @@ def measure_rejection(here: Ground, planted: Planted, seed: int, noise: float) -
         )
         model = fit(scene, points, settings, response=here.response)
         assert model.estimator is not None
-        cube = model.estimator.mean(model.reader.window(Window(0, 0, height, width)))
+        view = model.reader.view(Window(0, 0, height, width), model.estimator.halo)
+        cube = model.estimator.mean(view)
         value = round(psnr(cube, truth), 3)
         yield row("accuracy", here, seed, len(points), noise, case, "", "", value)
 

@@ -81,8 +81,9 @@ ROOTS = {
 
 PARTS = {
     "pixelssr_geo.fitting.SceneReader.window": "read",
-    "pixelssr_geo.estimator.Estimator.mean": "estimator",
-    "pixelssr_geo.estimator.Estimator.deviation_at": "estimator",
+    "pixelssr_geo.estimator.BlendedEstimator.mean": "estimator",
+    "pixelssr_geo.estimator.BlendedEstimator.predict": "estimator",
+    "pixelssr_geo.estimator.PixelEstimator.mean": "estimator",
     "pixelssr_geo.training.pixel.PixelModel.__call__": "network",
     "pixelssr_geo.training.pixel.PixelModel.guide": "guide",
     "pixelssr_geo.training.correction.correct_tiles": "network",

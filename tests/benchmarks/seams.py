@@ -61,6 +61,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+from pixelssr_geo.estimator import BlendedEstimator
 from pixelssr_geo.fitting import FittedModel, SceneReader, fit
 from pixelssr_geo.landscape import field_points, make_landscape
 from pixelssr_geo.points import PointSpectra, read_points
@@ -267,7 +268,10 @@ def reconstructed(
 ) -> NDArray[np.float32]:
     """The cube over a window of the whole scene, ``(channel, y, x)``."""
     data = model.reader.data[:, lattice.row :, lattice.col :]
-    moved = replace(model, reader=SceneReader(data))
+    estimator = model.estimator
+    if isinstance(estimator, BlendedEstimator):
+        estimator = estimator.moved(-lattice.row, -lattice.col)
+    moved = replace(model, reader=SceneReader(data), estimator=estimator)
     local = Window(window.row - lattice.row, window.col - lattice.col, *window.shape)
     return moved.block(lattice.plan, local, pool)
 
@@ -450,7 +454,8 @@ def run_tile(model: FittedModel, image: NDArray[np.float32]) -> NDArray[np.float
 
     assert model.correction is not None
     assert model.estimator is not None
-    return correct_tiles(model.correction, model.estimator, image[None], model.device)[0]
+    estimate = SceneReader(image).estimate(model.estimator, 0, 0, TILE)
+    return correct_tiles(model.correction, [estimate], image[None], model.device)[0]
 
 
 # --- Cost --------------------------------------------------------------------------------------
