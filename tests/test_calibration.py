@@ -3,7 +3,6 @@
 import json
 import pickle
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +13,9 @@ import rasterio
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from pixelssr_geo import fitting
 from pixelssr_geo.calibration import LEAST_POINTS, Calibration, fit_calibration
 from pixelssr_geo.errors import PixelSSRWarning, PointsError, SettingsError
-from pixelssr_geo.estimator import LibraryPrior
 from pixelssr_geo.fitting import FittedModel, SceneReader, fit
 from pixelssr_geo.identity import run_identity
 from pixelssr_geo.metrics import psnr
@@ -32,27 +28,12 @@ from pixelssr_geo.testing import make_cube, make_points, make_scene
 from pixelssr_geo.tiling.plan import Window, plan_tiles
 from pixelssr_geo.writers import write_cog, write_envi, write_zarr
 
+pytestmark = pytest.mark.usefixtures("one_library")
+
 GAIN = np.array([9000.0, 7000.0, 5200.0, 3100.0])
 OFFSET = np.array([410.0, 260.0, 120.0, 35.0])
 NAMES = ("Blue", "Green", "Red", "NIR")
 UNITS = ("reflectance", "scene")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_library() -> Iterator[None]:
-    """The library is fitted once for each pair of channels and bands."""
-    known: dict[bytes, LibraryPrior] = {}
-    fit_library = fitting.fit_library
-
-    def remembered(channels: ChannelGrid, response: NDArray[np.float64]) -> LibraryPrior:
-        key = channels.centres_nm.tobytes() + response.tobytes()
-        if key not in known:
-            known[key] = fit_library(channels, response)
-        return known[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "fit_library", remembered)
-        yield
 
 
 def counted(scene: xr.DataArray, gain: np.ndarray = GAIN, offset: np.ndarray = OFFSET):

@@ -411,7 +411,7 @@ class TestMethods:
         assert model.paired is not None
         assert [point.reason for point in model.paired.dropped] == ["outside"] * 4
         assert any("no usable point" in note for note in model.notes)
-        np.testing.assert_array_equal(cube_of(model), cube_of(fitted(0, method="library")))
+        np.testing.assert_array_equal(cube_of(model), cube_of(fitted(0)))
         assert model.cross_validation is None
 
     @pytest.mark.parametrize("method", ["product", "ridge", "library", "dypro"])

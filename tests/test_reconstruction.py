@@ -18,9 +18,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from rio_cogeo import cog_validate
 
-from pixelssr_geo import fitting, reconstruction
+from pixelssr_geo import reconstruction
 from pixelssr_geo.errors import OutputError, SettingsError
-from pixelssr_geo.estimator import LibraryPrior
 from pixelssr_geo.fitting import FittedModel, SceneReader, fit
 from pixelssr_geo.landscape import make_landscape
 from pixelssr_geo.nets import create_net
@@ -34,6 +33,8 @@ from pixelssr_geo.training import correction, pixel
 from pixelssr_geo.training.correction import CorrectionPlan
 from pixelssr_geo.training.pixel import PixelPlan
 from pixelssr_geo.writers import CubeTemplate, write_scene
+
+pytestmark = pytest.mark.usefixtures("one_library")
 
 CHANNELS = ChannelGrid.from_spec("400:1000:20")
 RESPONSE = get_sensor("GF6-PMS").matrix(CHANNELS)
@@ -51,21 +52,6 @@ RUNS: dict[str, tuple[int, dict[str, Any]]] = {
 """Number of points and settings of every way to a cube."""
 
 
-def remembered(
-    fit_library: Callable[[ChannelGrid, NDArray[np.float64]], LibraryPrior],
-) -> Callable[[ChannelGrid, NDArray[np.float64]], LibraryPrior]:
-    """The same function, which fits a library once for each pair of equal arguments."""
-    known: dict[tuple[bytes, bytes], LibraryPrior] = {}
-
-    def fitted_once(channels: ChannelGrid, response: NDArray[np.float64]) -> LibraryPrior:
-        key = channels.centres_nm.tobytes(), response.tobytes()
-        if key not in known:
-            known[key] = fit_library(channels, response)
-        return known[key]
-
-    return fitted_once
-
-
 @pytest.fixture(scope="module", autouse=True)
 def small_networks() -> Iterator[None]:
     """Narrow networks on small patches, on one thread: tiny images are too small to share."""
@@ -77,7 +63,6 @@ def small_networks() -> Iterator[None]:
         for module in (correction, pixel):
             patch.setattr(module, "create_net", partial(create_net, width=8))
         patch.setattr(correction, "CONTEXT", 12)
-        patch.setattr(fitting, "fit_library", remembered(fitting.fit_library))
         yield
     torch.set_num_threads(before)
 

@@ -14,22 +14,21 @@ import xarray as xr
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from pixelssr_geo import fitting, reconstruction
+from pixelssr_geo import reconstruction
 from pixelssr_geo.errors import OutputError, ResumeError, SceneReadError, SettingsError
-from pixelssr_geo.estimator import LibraryPrior
 from pixelssr_geo.fitting import Coverage, FittedModel, fit
 from pixelssr_geo.nets import create_net
 from pixelssr_geo.points import PointSpectra
 from pixelssr_geo.reconstruction import ESTIMATORS_ERROR, Summary, reconstruct, reconstruct_to_file
 from pixelssr_geo.scene import open_cube, open_layer, open_scene
 from pixelssr_geo.settings import Settings
-from pixelssr_geo.spectra import ChannelGrid
 from pixelssr_geo.testing import make_points, make_scene
 from pixelssr_geo.tiling.plan import Window, plan_tiles
 from pixelssr_geo.training import correction
 from pixelssr_geo.writers import CubeDtype, output, write_cog, write_envi, write_zarr
+
+pytestmark = pytest.mark.usefixtures("one_library")
 
 Inputs: TypeAlias = tuple[xr.DataArray, PointSpectra]
 
@@ -48,23 +47,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconstruction, "BLOCK", 32)
     monkeypatch.setattr(reconstruction, "CHUNK", 32)
     monkeypatch.setattr(correction, "create_net", partial(create_net, width=8))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_library() -> Iterator[None]:
-    """The library is fitted once for each pair of channels and bands."""
-    known: dict[bytes, LibraryPrior] = {}
-    fit_library = fitting.fit_library
-
-    def remembered(channels: ChannelGrid, response: NDArray[np.float64]) -> LibraryPrior:
-        key = channels.centres_nm.tobytes() + response.tobytes()
-        if key not in known:
-            known[key] = fit_library(channels, response)
-        return known[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "fit_library", remembered)
-        yield
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ seconds of the process are counted while a function runs, less those of the func
 They include the threads of Zarr's codecs, which nothing else runs beside. The fit is left out.
 
 read         windows of the scene: decompression, scale, nodata
-estimator    regressions of the estimate and its deviation
+estimator    the estimate and its deviation
 network      forward passes
 guide        modelled point spectra, which the paper's network takes as input
 blend        cutting, filling and weighting of tiles
@@ -84,6 +84,7 @@ PARTS = {
     "pixelssr_geo.estimator.BlendedEstimator.mean": "estimator",
     "pixelssr_geo.estimator.BlendedEstimator.predict": "estimator",
     "pixelssr_geo.estimator.PixelEstimator.mean": "estimator",
+    "pixelssr_geo.estimator.PixelEstimator.predict": "estimator",
     "pixelssr_geo.training.pixel.PixelModel.__call__": "network",
     "pixelssr_geo.training.pixel.PixelModel.guide": "guide",
     "pixelssr_geo.training.correction.correct_tiles": "network",

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from pixelssr_geo.errors import WavelengthGridError
-from pixelssr_geo.estimator.library import load_library, random_mixtures
-from pixelssr_geo.spectra import ChannelGrid
+from pixelssr_geo.estimator import means
+from pixelssr_geo.estimator.library import MIXTURES, fit_library, load_library, random_mixtures
+from pixelssr_geo.spectra import ChannelGrid, get_sensor
 
 
 def test_the_shipped_library_is_complete() -> None:
@@ -67,3 +68,38 @@ def test_mixtures_stay_within_the_brightest_spectrum() -> None:
     assert mixtures.shape == (3000, 13)
     assert mixtures.min() >= 0
     assert (mixtures.max(0) <= 1.2 * library.on_channels(channels).max(0)).all()
+
+
+def test_a_fit_knows_the_mixtures_that_it_rests_on() -> None:
+    channels = ChannelGrid.from_spec("400:1000:30")
+    response = get_sensor("GF6-PMS").matrix(channels)
+    prior = fit_library(channels, response, shapes=False)
+    np.testing.assert_array_equal(prior.mixtures, random_mixtures(load_library(), channels))
+    assert len(prior.mixtures) == MIXTURES
+    seen = prior.mixtures @ response.T
+    found = prior.projection(prior.regression.predict(seen), seen)
+    error = np.sqrt(((found - prior.mixtures) ** 2).mean(0))
+    # With 15 features and 20,000 mixtures a left-out error is hardly another.
+    np.testing.assert_allclose(prior.error, error, rtol=0.05, atol=1e-6)
+    assert prior.shape is prior.space is prior.gaussians is None
+
+
+@pytest.mark.parametrize("bands", [1, 4])
+def test_shapes_are_fitted_where_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, bands: int
+) -> None:
+    monkeypatch.setattr(means, "MIXTURE_SAMPLES", 1000)
+    channels = ChannelGrid.from_spec("400:1000:30")
+    response = get_sensor("GF6-PMS").matrix(channels)[:bands]
+    prior = fit_library(channels, response)
+    assert prior.shape is not None
+    assert prior.space is not None
+    assert (prior.gaussians is None) is (bands == 1)
+    bare = fit_library(channels, response, shapes=False)
+    np.testing.assert_array_equal(bare.regression.coefficients, prior.regression.coefficients)
+
+
+def test_channels_outside_the_library_are_refused_by_a_fit() -> None:
+    channels = ChannelGrid.from_spec("400:1100:10")
+    with pytest.raises(WavelengthGridError):
+        fit_library(channels, get_sensor("GF6-PMS").matrix(channels))

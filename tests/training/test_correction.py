@@ -1,15 +1,17 @@
 """The scene-trained correction: nothing at first, invisible to the bands always."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
 
-from pixelssr_geo.estimator import Estimator, SceneStatistics, fit_estimator, fit_library
-from pixelssr_geo.fitting import SceneReader
+from pixelssr_geo.estimator import Estimator, FeatureScale, LibraryPrior, fit_blend, fit_library
+from pixelssr_geo.fitting import SceneReader, feature_scale, scene_statistics, with_surroundings
 from pixelssr_geo.labels import Labels
 from pixelssr_geo.landscape import make_landscape
+from pixelssr_geo.process import products_on_one_thread
 from pixelssr_geo.spectra import ChannelGrid, get_sensor
 from pixelssr_geo.training.correction import (
     Correction,
@@ -26,24 +28,31 @@ RESPONSE = get_sensor("GF6-PMS").matrix(CHANNELS)
 LANDSCAPE = make_landscape(32, seed=0, channels=CHANNELS)
 SCENE = np.einsum("bc,cyx->byx", RESPONSE, LANDSCAPE.cube).astype("f4")
 READER = SceneReader(SCENE)
-LIBRARY = fit_library(CHANNELS, RESPONSE)
-STATISTICS = SceneStatistics(SCENE.mean((1, 2), dtype="f8"), SCENE.std((1, 2), dtype="f8"))
 PLAN = CorrectionPlan(steps=3, patch=8, batch=2)
 
 
 def make_labels(count: int) -> Labels:
     chosen = np.random.default_rng(0).choice(32 * 32, count, replace=False)
     rows, cols = chosen // 32, chosen % 32
-    return Labels(
+    labels = Labels(
         rows,
         cols,
         SCENE[:, rows, cols].T.astype("f8"),
         LANDSCAPE.cube[:, rows, cols].T.astype("f8"),
     )
+    return with_surroundings(labels, READER)
+
+
+@cache
+def known() -> tuple[LibraryPrior, FeatureScale]:
+    """What a fit needs beside labels."""
+    statistics = scene_statistics(READER, lambda *_: None)
+    with products_on_one_thread():
+        return fit_library(CHANNELS, RESPONSE), feature_scale(READER, statistics)
 
 
 def estimator_of(labels: Labels) -> Estimator:
-    return fit_estimator(labels, LIBRARY, STATISTICS)
+    return fit_blend(labels, *known())
 
 
 def trained(
@@ -65,7 +74,8 @@ def trained(
 
 def corrections(correction: Correction, estimator: Estimator) -> np.ndarray:
     stack = np.stack([SCENE[:, :12, :12], SCENE[:, 12:24, 9:21]])
-    return correct_tiles(correction, estimator, stack, CPU)
+    estimates = [READER.estimate(estimator, row, col, 12) for row, col in ((0, 0), (12, 9))]
+    return correct_tiles(correction, estimates, stack, CPU)
 
 
 @pytest.mark.parametrize("count", [2, 8])
@@ -119,7 +129,9 @@ def test_labels_are_corrected_as_their_patch_is(monkeypatch: pytest.MonkeyPatch)
     for label, (row, col) in enumerate(zip(labels.rows, labels.cols, strict=True)):
         top, left = np.clip([row - 4, col - 4], 0, 24)
         patch = SCENE[None, :, top : top + 8, left : left + 8]
-        expected = correct_tiles(correction, estimator, patch, CPU)[0, :, row - top, col - left]
+        estimate = READER.estimate(estimator, top, left, 8)
+        whole = correct_tiles(correction, [estimate], patch, CPU)[0]
+        expected = whole[:, row - top, col - left]
         np.testing.assert_allclose(at_labels[label], expected, atol=1e-6)
 
 
@@ -127,6 +139,9 @@ def test_a_scene_smaller_than_a_patch_can_be_trained_on() -> None:
     labels = make_labels(6)
     small = SceneReader(SCENE[:, :5, :6])
     inside = Labels(labels.rows % 5, labels.cols % 6, labels.bands, labels.spectra)
-    correction, _ = train_correction(estimator_of(labels), inside, small, PLAN, device=CPU)
-    tile = small(0, 0, 8)[0][None]
-    assert np.isfinite(correct_tiles(correction, estimator_of(labels), tile, CPU)).all()
+    inside = with_surroundings(inside, small)
+    estimator = estimator_of(inside)
+    correction, _ = train_correction(estimator, inside, small, PLAN, device=CPU)
+    tile, estimate = small(0, 0, 8)[0][None], small.estimate(estimator, 0, 0, 8)
+    assert estimate.mean.shape == (len(CHANNELS), 8, 8)
+    assert np.isfinite(correct_tiles(correction, [estimate], tile, CPU)).all()
