@@ -101,25 +101,49 @@ class PointProcess:
     plain: NDArray[np.float32]
     """Coefficients of :func:`_plain_features`, ``(channel, feature)``."""
     bells: NDArray[np.float32]
-    """Coefficients of the bells at the points: levels, place, both, context, ``(4, channel,
-    point)``."""
+    """Coefficients of :meth:`bells_at`, one behind the other, ``(channel, bell * point)``."""
     spread: PointSpread
     """What is left to know."""
 
-    def residual(self, inputs: KernelInputs) -> NDArray[np.float32]:
-        """What is added to the blend of the prior means, ``(channel, pixel)``."""
-        by_levels, by_place, by_context = self._bells(inputs)
-        total = self.plain @ _plain_features(inputs)
-        total += self.bells[0] @ by_levels
-        total += self.bells[1] @ by_place
-        total += self.bells[3] @ by_context
-        by_levels *= by_place
-        total += self.bells[2] @ by_levels
-        return total
+    def bells_at(self, inputs: KernelInputs) -> NDArray[np.float32]:
+        """Covariances with the points by levels, place, both, and context, ``(4, point, pixel)``."""
+        by_levels, by_place, by_context = np.exp(self.lengths).astype("f4")
+        points = self.points
+        bells = np.empty((4, len(points.rows), len(inputs.rows)), "f4")
+        levels, place, both, context = bells
+        _closeness(points.levels, inputs.levels, by_levels, out=levels)
+        _closeness(points.context, inputs.context, by_context, out=context)
+        np.subtract(points.rows[:, None], inputs.rows, out=place)
+        np.subtract(points.cols[:, None], inputs.cols, out=both)
+        place *= place
+        both *= both
+        place += both
+        np.sqrt(place, out=place)
+        place *= -1 / by_place
+        for bell in (levels, place, context):
+            np.exp(bell, out=bell)
+        np.multiply(levels, place, out=both)
+        return bells
 
-    def variance(self, inputs: KernelInputs) -> NDArray[np.float32]:
+    def residual(self, inputs: KernelInputs, bells: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What is added to the blend of the prior means, ``(channel, pixel)``."""
+        total = self.plain @ _plain_features(inputs)
+        total += self.bells @ bells.reshape(self.bells.shape[1], len(inputs.rows))
+        return np.asarray(total)
+
+    def variance(self, inputs: KernelInputs, bells: NDArray[np.float32]) -> NDArray[np.float32]:
         """Variance of what is left of the residual, ``(channel, pixel)``."""
-        return self.spread.variance(inputs, self._bells(inputs), self.points)
+        return self.spread.variance(inputs, bells, self.points)
+
+    def residual_at(self, inputs: KernelInputs) -> NDArray[np.float32]:
+        """The residual at any number of pixels, ``(pixel, channel)``."""
+        found = [self.residual(some, self.bells_at(some)) for some in _some_at_a_time(inputs)]
+        return np.concatenate(found, axis=1).T
+
+    def variance_at(self, inputs: KernelInputs) -> NDArray[np.float32]:
+        """The variance at any number of pixels, ``(pixel, channel)``."""
+        found = [self.variance(some, self.bells_at(some)) for some in _some_at_a_time(inputs)]
+        return np.concatenate(found, axis=1).T
 
     def outside(self, inputs: KernelInputs) -> NDArray[np.float32]:
         """How many deviations of the scene the levels lie beyond those of all points, ``(pixel,)``."""
@@ -129,31 +153,31 @@ class PointProcess:
         # The levels are divided by the root of the number of bands.
         return np.asarray(np.sqrt((beyond**2).sum(0) * len(levels)), "f4")
 
-    def _bells(self, inputs: KernelInputs) -> list[NDArray[np.float32]]:
-        """Bells by levels, place and context, ``(point, pixel)`` each."""
-        by_levels, by_place, by_context = np.exp(self.lengths).astype("f4")
-        points = self.points
-        rows = points.rows[:, None] - inputs.rows
-        cols = points.cols[:, None] - inputs.cols
-        rows *= rows
-        cols *= cols
-        rows += cols
-        place = np.sqrt(rows, out=rows)
-        place *= -1 / by_place
-        levels = _squared(points.levels, inputs.levels)
-        levels *= np.float32(-0.5) / by_levels**2
-        context = _squared(points.context, inputs.context)
-        context *= np.float32(-0.5) / by_context**2
-        return [np.exp(bell, out=bell) for bell in (levels, place, context)]
+
+def _some_at_a_time(inputs: KernelInputs) -> Iterator[KernelInputs]:
+    count = len(inputs.rows)
+    for first in range(0, max(count, 1), SLAB_PIXELS):
+        yield inputs.take(np.arange(first, min(first + SLAB_PIXELS, count)))
 
 
-def _squared(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Squared distances of columns, ``(pixel of a, pixel of b)``."""
-    square = a.T @ b
-    square *= -2
-    square += (a * a).sum(0)[:, None]
-    square += (b * b).sum(0)
-    return np.asarray(np.maximum(square, 0, out=square))
+def _closeness(
+    points: NDArray[np.float32],
+    pixels: NDArray[np.float32],
+    length: np.float32,
+    *,
+    out: NDArray[np.float32],
+) -> None:
+    """Put minus half the squared distances of columns, in units of a length, into ``(point, pixel)``."""
+    left, right = points / length, pixels / length
+    # With the squares of both as two more features, it is a product.
+    left = np.concatenate(
+        [left, (left * left).sum(0, keepdims=True) * -0.5, np.ones_like(left[:1])]
+    )
+    right = np.concatenate(
+        [right, np.ones_like(right[:1]), (right * right).sum(0, keepdims=True) * -0.5]
+    )
+    np.matmul(left.T, right, out=out)
+    np.minimum(out, 0, out=out)
 
 
 def _plain_features(inputs: KernelInputs) -> NDArray[np.floating]:
@@ -185,20 +209,18 @@ class PointSpread:
     def variance(
         self,
         inputs: KernelInputs,
-        bells: list[NDArray[np.float32]],
+        bells: NDArray[np.float32],
         points: KernelInputs,
     ) -> NDArray[np.float32]:
         """Variance ``(channel, pixel)``."""
         size = dict(zip(TERMS, self.weights, strict=True))
-        by_levels, by_place, by_context = bells
-        kernel = size["linear"] * (points.bands.T @ inputs.bands)
+        kernel = (size["linear"] * points.bands).T @ inputs.bands
         if size["square"]:
             kernel += size["square"] * (points.bands.T @ inputs.bands) ** 2
-        kernel += size["neighbours"] * (points.neighbours.T @ inputs.neighbours)
+        kernel += (size["neighbours"] * points.neighbours).T @ inputs.neighbours
         kernel += size["constant"]
-        kernel += size["place"] * by_place
-        kernel += size["context"] * by_context
-        kernel += by_levels * (size["bands"] + size["bands x place"] * by_place)
+        for number, bell in zip(_BELLS, bells, strict=True):
+            kernel += self.weights[number] * bell
         bands = (inputs.bands**2).sum(0)
         before = (size["constant"] + size["bands"] + size["place"] + size["bands x place"]) + size[
             "context"
@@ -259,7 +281,7 @@ class BlendedEstimator:
         if self.process is not None:
             features = label_features(labels, self.process.scale.level)
             inputs = kernel_inputs(features, self.process.scale)
-            mean = mean + self.process.residual(inputs).T
+            mean = mean + self.process.residual_at(inputs)
         return self.projection(mean, labels.bands)
 
     def deviation_at(self, labels: Labels) -> NDArray[np.float64]:
@@ -268,7 +290,8 @@ class BlendedEstimator:
             return np.broadcast_to(self.error * self.widening, (len(labels), len(self.error)))
         features = label_features(labels, self.process.scale.level)
         inputs = kernel_inputs(features, self.process.scale)
-        return np.asarray(np.sqrt(self.process.variance(inputs).T) * self.widening, "f8")
+        deviation = np.sqrt(self.process.variance_at(inputs))
+        return np.asarray(deviation * self.widening, "f8")
 
     def predict(self, view: View) -> Estimate:
         """The estimate for a window; NaN where a band is NaN."""
@@ -298,17 +321,18 @@ class BlendedEstimator:
             size = part.stop - part.start
             table = np.ascontiguousarray(bands.T, "f8")
             found = self._prior(table).T.astype("f4")
-            if self.process is not None and inputs is not None:
-                found += self.process.residual(inputs)
-            mean[:, part] = found[:, :size]
-            if rest is None:
-                continue
             if self.process is None or inputs is None:
-                rest[:-1, part] = (self.error * self.widening)[:, None]
-                rest[-1, part] = leaving(self.library, table)[:size]
-            else:
-                deviation = np.sqrt(self.process.variance(inputs)) * np.float32(self.widening)
-                rest[:-1, part] = deviation[:, :size]
+                mean[:, part] = found[:, :size]
+                if rest is not None:
+                    rest[:-1, part] = (self.error * self.widening)[:, None]
+                    rest[-1, part] = leaving(self.library, table)[:size]
+                continue
+            bells = self.process.bells_at(inputs)
+            found += self.process.residual(inputs, bells)
+            mean[:, part] = found[:, :size]
+            if rest is not None:
+                deviation = np.sqrt(self.process.variance(inputs, bells))
+                rest[:-1, part] = deviation[:, :size] * np.float32(self.widening)
                 rest[-1, part] = self.process.outside(inputs)[:size]
         mean = self.projection.on_cube(mean.reshape(count, *view.inner.shape[1:]), view.inner)
         nothing = ~np.isfinite(view.inner).all(0)
@@ -569,7 +593,7 @@ class _BlendFit:
             points=self.points.astype("f4"),
             lengths=lengths,
             plain=plain.astype("f4"),
-            bells=bells.astype("f4"),
+            bells=np.concatenate(bells.astype("f4"), axis=1),
             spread=self._spread(weights),
         )
 
@@ -628,7 +652,7 @@ class _BlendFit:
                 if weight > 0
             )
         )
-        found = found + process.residual(self.inputs.astype("f4")).T
+        found = found + process.residual_at(self.inputs)
         every = self.projection.null_part(
             self.labels.spectra - self.projection(found, self.labels.bands)
         )

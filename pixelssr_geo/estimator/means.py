@@ -232,20 +232,17 @@ class ShapeMixture:
         """Spectra ``(..., channel)`` for bands ``(..., band)``."""
         brightness = np.maximum(bands.mean(-1, keepdims=True), self.least)
         shape = ((bands / brightness)[..., :-1] - self.band_centre) / self.band_scale
-        logs = np.stack(
-            [
-                weight - 0.5 * (((shape - mean) @ factor.T) ** 2).sum(-1)
-                for weight, mean, factor in zip(
-                    self.log_weights, self.means, self.whiten, strict=True
-                )
-            ]
-        )
-        share = np.exp(logs - logs.max(0))
-        share /= share.sum(0)
-        scores = sum(
-            part[..., None] * (intercept + shape @ slope)
-            for part, intercept, slope in zip(share, self.intercepts, self.slopes, strict=True)
-        )
+        # All Gaussians in one product, and all their slopes in another.
+        components, count = self.means.shape
+        centres = np.einsum("kij,kj->ki", self.whiten, self.means).ravel()
+        white = shape @ self.whiten.reshape(-1, count).T - centres
+        squares = (white**2).reshape(*shape.shape[:-1], components, count).sum(-1)
+        logs = self.log_weights - 0.5 * squares
+        share = np.exp(logs - logs.max(-1, keepdims=True))
+        share /= share.sum(-1, keepdims=True)
+        parts = (share[..., None] * shape[..., None, :]).reshape(*shape.shape[:-1], -1)
+        slopes = self.slopes.reshape(components * count, -1)
+        scores = share @ self.intercepts + parts @ slopes
         return np.asarray((self.centre + scores @ self.directions) * brightness)
 
 
