@@ -30,6 +30,8 @@ from pixelssr_geo.tiling.plan import Window
 from pixelssr_geo.training import correction, pixel
 from pixelssr_geo.writers import write_scene
 
+pytestmark = pytest.mark.usefixtures("one_library")
+
 METHODS: dict[str, dict[str, Any]] = {
     "ridge": {"method": "ridge"},
     "dypro": {"method": "dypro", "steps": 2, "folds": 2, "tile": 32, "overlap": 8},

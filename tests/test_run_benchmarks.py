@@ -191,6 +191,15 @@ def test_the_clock_counts_each_moment_for_the_innermost_function(benchmarks):
     assert clock.seconds["rest"] == pytest.approx(0.05, abs=0.03)
 
 
+def test_a_dry_run_of_the_estimator_s_speed_prints_a_row_for_each_number_of_points():
+    asked = ("--points", 3, 20, "--pixels", 512, "--repeat", 1)
+    rows = [line for line in printed("estimator_speed.py", *asked).splitlines() if line[:1] == "|"]
+    cells = [[float(cell) for cell in row.strip("| ").split("|")] for row in rows[2:]]
+    assert [points for points, *_ in cells] == [3, 20]
+    for _, _, mean, both in cells:
+        assert 0 < both <= mean
+
+
 # --- Capacity ----------------------------------------------------------------------------------
 
 

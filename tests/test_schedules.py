@@ -32,6 +32,8 @@ from pixelssr_geo.tiling import cluster
 from pixelssr_geo.training import correction, pixel
 from pixelssr_geo.writers import write_scene
 
+pytestmark = pytest.mark.usefixtures("one_library")
+
 METHODS: dict[str, dict[str, Any]] = {
     "ridge": {"method": "ridge"},
     "estimator": {"method": "estimator"},
