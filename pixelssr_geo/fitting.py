@@ -95,6 +95,9 @@ NETWORK = "dypro-mamba"
 NETWORK_METHODS = ("product", "dypro", "paper")
 """Methods in which it may take part."""
 
+BLEND_METHODS = ("product", "estimator", "dypro")
+"""Methods that rest on the default estimator, which can run on a GPU."""
+
 GATE_POINTS = 50
 """Labels from which the product tries a scene-trained correction."""
 
@@ -309,7 +312,8 @@ class FittedModel:
     cross_validation: CrossValidation | None
     """Error at withheld points, or None where there are too few."""
     device: torch.device | None
-    """Where the networks run; None where none can take part, so that torch is not needed."""
+    """Where networks and, on a GPU, the default estimator run; None where NumPy does everything, so
+    that torch is not needed."""
     batch: MicroBatch
     """Tiles in one of their forward passes."""
     weights_hash: str | None
@@ -341,7 +345,7 @@ class FittedModel:
         return replace(labels, spectra=self.lines.on_spectra(labels.spectra))
 
     def on(self, device: torch.device) -> FittedModel:
-        """The same model with its networks moved to a device."""
+        """The same model with its networks and its default estimator moved to a device."""
         # Copies: moving a module changes it, for whoever else holds it too.
         correction, pixel_model = self.correction, self.pixel_model
         with _enough_memory(device):
@@ -349,13 +353,22 @@ class FittedModel:
                 correction = copy.deepcopy(correction).to(device)
             if pixel_model is not None:
                 pixel_model = replace(pixel_model, net=copy.deepcopy(pixel_model.net).to(device))
+            estimator = self.estimator
+            if isinstance(estimator, BlendedEstimator):
+                estimator = _placed(estimator, self.settings, device)
         return replace(
             self,
+            estimator=estimator,
             correction=correction,
             pixel_model=pixel_model,
             device=device,
             batch=micro_batch(self.settings, device),
         )
+
+    @property
+    def movable(self) -> bool:
+        """Whether a part of it can run on a GPU."""
+        return self.network is not None or isinstance(self.estimator, BlendedEstimator)
 
     def holding(self, plan: TilePlan, window: Window) -> FittedModel:
         """The same model with all that a block needs of the scene read now, once."""
@@ -387,7 +400,8 @@ class FittedModel:
         if self.estimator is None:
             cube = self._blended(plan, window, self._pixel_tiles, pool, stop)
         else:
-            cube = self.estimator.mean(self.reader.view(window, self.estimator.halo))
+            with _enough_memory(self.device):
+                cube = self.estimator.mean(self.reader.view(window, self.estimator.halo))
         return self._finished(cube, plan, window, pool, stop)
 
     def estimate(
@@ -414,7 +428,8 @@ class FittedModel:
         """
         check_uncertainty(self.settings)
         assert self.estimator is not None
-        found = self.estimator.predict(self.reader.view(window, self.estimator.halo))
+        with _enough_memory(self.device):
+            found = self.estimator.predict(self.reader.view(window, self.estimator.halo))
         empty = np.isnan(found.mean[0])
         deviation, extrapolation = found.deviation, found.extrapolation
         deviation[:, empty] = np.nan
@@ -546,17 +561,28 @@ def micro_batch(settings: Settings, device: torch.device | None) -> MicroBatch:
 
 
 @contextmanager
-def _enough_memory(device: torch.device) -> Iterator[None]:
+def _enough_memory(device: torch.device | None) -> Iterator[None]:
     """Turn the lack of a device's memory, where no smaller batch helps, to a DeviceError."""
+    if device is None:
+        yield
+        return
     import torch
 
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise DeviceError(
-            f"device {device} has too little memory for what a network does at a time, other "
+            f"device {device} has too little memory for what is computed on it at a time, other "
             "programs may occupy it: free it, give a smaller --tile, or --device cpu"
         ) from error
+
+
+def _placed(
+    estimator: BlendedEstimator, settings: Settings, device: torch.device | None
+) -> BlendedEstimator:
+    """The estimator on a device, None being the CPU without torch."""
+    # A network's TF32 rounds the products of all threads, and those of float32 here bear none.
+    return estimator.on(device, double=settings.precision == "tf32")
 
 
 def _lacks_memory(error: Exception) -> bool:
@@ -604,12 +630,12 @@ def fit(
         If scene, points and settings cannot be brought together; the message says how to cure it.
     """
     tell = progress or _silent
-    device = network_device(settings, points) if device is None else device
+    device = run_device(settings, points) if device is None else device
     if settings.method in NETWORK_METHODS and (settings.net_options or device is not None):
         from pixelssr_geo.nets.registry import net_config
 
         net_config(NETWORK, settings.net_options)
-    if device is not None:
+    if device is not None and may_use_network(settings, points):
         from pixelssr_geo.nets.scan import chosen_backend
 
         chosen_backend(settings.net_options.get("scan_backend", "auto"), device)
@@ -677,17 +703,35 @@ def may_use_network(settings: Settings, points: PointSpectra | None) -> bool:
     return settings.method in ("dypro", "paper") or (settings.method == "product" and enough)
 
 
-def network_device(settings: Settings, points: PointSpectra | None) -> torch.device | None:
-    """Where networks run, None where none can take part.
+def estimates_on_gpu(settings: Settings) -> bool:
+    """Return whether the default estimator runs on a GPU with or without a network beside it.
+
+    It does where a GPU was asked for by its name: to look for one would import torch, which takes
+    longer than many a run.
+    """
+    return settings.device.startswith("cuda") and settings.method in BLEND_METHODS
+
+
+def may_use_gpu(settings: Settings, points: PointSpectra | None) -> bool:
+    """Return whether a run computes on a GPU if there is one.
+
+    Networks do, and the default estimator beside them.
+    """
+    return estimates_on_gpu(settings) or may_use_network(settings, points)
+
+
+def run_device(settings: Settings, points: PointSpectra | None) -> torch.device | None:
+    """Where networks and the default estimator run, None where NumPy does everything.
 
     Raises
     ------
     DeviceError
         If CUDA is asked for and absent, whether it is needed or not.
     """
-    if may_use_network(settings, points) or settings.device not in ("auto", "cpu"):
+    needed = may_use_gpu(settings, points)
+    if needed or settings.device.startswith("cuda"):
         device = resolve_device(settings.device)
-        return device if may_use_network(settings, points) else None
+        return device if needed else None
     return None
 
 
@@ -884,18 +928,21 @@ class _Context:
     reader: SceneReader
     labels: Labels | None
     statistics: SceneStatistics
-    network_device: torch.device | None
+    run_device: torch.device | None
     progress: Progress
     kept: Path | None
 
     @property
     def device(self) -> torch.device:
-        assert self.network_device is not None
-        return self.network_device
+        assert self.run_device is not None
+        return self.run_device
 
     @property
     def count(self) -> int:
         return 0 if self.labels is None else len(self.labels)
+
+    def placed(self, estimator: BlendedEstimator) -> BlendedEstimator:
+        return _placed(estimator, self.settings, self.run_device)
 
 
 def _with_estimator(base: FittedModel, context: _Context) -> FittedModel:
@@ -911,7 +958,7 @@ def _with_estimator(base: FittedModel, context: _Context) -> FittedModel:
     library = fit_library(context.channels, context.matrix)
     scale = feature_scale(context.reader, context.statistics)
     if labels is None or not len(labels):
-        return replace(base, estimator=blend_library(library, scale))
+        return replace(base, estimator=context.placed(blend_library(library, scale)))
     context = replace(context, labels=with_surroundings(labels, context.reader))
     return _with_blend(base, context, library, scale)
 
@@ -921,11 +968,11 @@ def _with_blend(
 ) -> FittedModel:
     """Fit the default estimator, and a network on it where the method asks for one."""
     assert context.labels is not None
-    estimator = fit_blend(context.labels, library, scale)
+    estimator = context.placed(fit_blend(context.labels, library, scale))
     kept = estimator.parameters if context.count > REFIT_POINTS else None
 
     def fitted_on(labels: Labels) -> BlendedEstimator:
-        return fit_blend(labels, library, scale, parameters=kept)
+        return context.placed(fit_blend(labels, library, scale, parameters=kept))
 
     fitted = replace(base, estimator=estimator, notes=(*base.notes, *_point_notes(context)))
     method = context.settings.method

@@ -37,11 +37,13 @@ from pixelssr_geo.fitting import (
     Misfit,
     Progress,
     check_uncertainty,
+    estimates_on_gpu,
     fit,
+    may_use_gpu,
     may_use_network,
-    network_device,
     resolve_channels,
     resolve_device,
+    run_device,
     total_rmse,
 )
 from pixelssr_geo.identity import run_identity
@@ -158,7 +160,7 @@ class Summary:
     weights: str | None
     """Hash of the weights file, or None."""
     device: str
-    """Where networks ran."""
+    """Where blocks were computed: the CPU, or the GPU of networks and the default estimator."""
     scan_backend: str | None
     """Selective scan behind the network, or None without one."""
     tiles: int
@@ -406,7 +408,7 @@ def reconstruct_to_file(
             format=f"{place_suffix(output)} {dtype}",
             uncertainty="none" if uncertainty is None else place_suffix(places[1]),
             block=f"{block} pixels",
-            computes=devices.told(settings),
+            computes=devices.told(settings, points),
         )
         stagings = stack.enter_context(staged_outputs(places, overwrite=overwrite, resume=resume))
         ledger = stack.enter_context(_ledger(stagings, identity, overwrite=overwrite))
@@ -564,8 +566,9 @@ def run_cluster(
     """
     from pixelssr_geo.tiling.cluster import cluster_client
 
-    needed = settings.method in NETWORK_METHODS and settings.device != "cpu"
-    local = workers is not None and needed and resolve_device(settings.device).type == "cuda"
+    network = settings.method in NETWORK_METHODS and settings.device != "cpu"
+    needed = workers is not None and (network or estimates_on_gpu(settings))
+    local = needed and resolve_device(settings.device).type == "cuda"
     resources = GPU if local else None
     with cluster_client(workers=workers, scheduler=scheduler, resources=resources) as client:
         yield client
@@ -675,8 +678,8 @@ def _run_on_cluster(
     """Run the blocks on a cluster's workers; ``note`` is called here for each that is done."""
     from pixelssr_geo.tiling.cluster import map_blocks_on
 
-    on_gpu = work.model.network is not None and device != "cpu"
-    if work.model.network is not None:
+    on_gpu = work.model.movable and device != "cpu"
+    if work.model.device is not None:
         # A worker without a GPU could not read what lies on one.
         work = replace(work, model=work.model.on(resolve_device("cpu")))
     backend = None if on_gpu else _scan_backend(work.model)
@@ -699,7 +702,7 @@ def _ready(work: BlockWork, device: str, backend: str | None) -> BlockWork:
         If the scan has another backend here, whose last digits differ.
     """
     prepare_process()
-    if work.model.network is None:
+    if work.model.network is None and device == "cpu":
         return work
     work = replace(work, model=work.model.on(resolve_device(device)))
     found = _scan_backend(work.model)
@@ -713,10 +716,10 @@ def _ready(work: BlockWork, device: str, backend: str | None) -> BlockWork:
 
 @dataclass(frozen=True, slots=True)
 class _Devices:
-    """Where networks are trained and where they compute blocks."""
+    """Where a model is fitted and where it computes blocks."""
 
     fit: torch.device | None
-    """In this process; None where no network can take part."""
+    """In this process; None where NumPy does everything."""
     blocks: str
     """In the processes that compute blocks, as they name it."""
 
@@ -724,9 +727,9 @@ class _Devices:
     def of(cls, settings: Settings, points: PointSpectra | None, client: Client | None) -> _Devices:
         """What the settings ask for, on a client's cluster or on this machine."""
         if client is None:
-            here = network_device(settings, points)
+            here = run_device(settings, points)
             return cls(here, str(here or "cpu"))
-        if not may_use_network(settings, points):
+        if not may_use_gpu(settings, points):
             return cls(None, "cpu")
         # Workers have the GPUs; a login node that hands them their work need not have one.
         try:
@@ -744,17 +747,20 @@ class _Devices:
         log.info("networks run on the workers' %s", "GPUs" if offered else "CPUs")
         return cls(here, "cuda" if offered else "cpu")
 
-    def told(self, settings: Settings) -> str:
-        """What a network's bits depend on: devices and scan backend; for no network, the CPU."""
+    def told(self, settings: Settings, points: PointSpectra | None) -> str:
+        """What the bits depend on: devices, a network's scan backend; where NumPy does all, the CPU."""
         if self.fit is None:
             return "cpu"
+        blocks = self.blocks.partition(":")[0]
+        apart = "" if blocks == self.fit.type else f"; blocks on {blocks}"
+        where = f"torch {version('torch')}, {self.fit.type}"
+        if not may_use_network(settings, points):
+            return where + apart
         from pixelssr_geo.nets.scan import chosen_backend
 
         backend = chosen_backend(settings.net_options.get("scan_backend", "auto"), self.fit)
-        blocks = self.blocks.partition(":")[0]
-        apart = "" if blocks == self.fit.type else f"; blocks on {blocks}"
         batch = "" if blocks == "cpu" else f", batch size {settings.batch_size}"
-        return f"torch {version('torch')}, {self.fit.type}, scan {backend}{apart}{batch}"
+        return f"{where}, scan {backend}{apart}{batch}"
 
 
 def _block_side(asked: int | None) -> int:
@@ -896,8 +902,9 @@ def _check_room(
 
 def _threads(asked: int | None, blocks: int, model: FittedModel) -> int:
     # On a GPU the forwards queue up anyway, and two blocks are enough to hide reading and writing.
+    # The estimator alone is done there so soon that these are most of the work.
     on_gpu = model.device is not None and model.device.type != "cpu"
-    most = asked or (2 if on_gpu else core_count())
+    most = asked or (2 if on_gpu and model.network is not None else core_count())
     return max(1, min(most, blocks))
 
 

@@ -9,10 +9,11 @@ of its parts. See :mod:`pixelssr_geo.estimator.means`, :mod:`~pixelssr_geo.estim
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from pixelssr_geo.estimator.arrays import empty_beside, functions_of, pixels_first, single
 from pixelssr_geo.estimator.blend import blend_weights
 from pixelssr_geo.estimator.contract import Estimate
 from pixelssr_geo.estimator.kernel import (
@@ -39,8 +40,10 @@ from pixelssr_geo.estimator.surroundings import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    import torch
     from numpy.typing import NDArray
 
+    from pixelssr_geo.estimator.device import OnDevice
     from pixelssr_geo.estimator.library import LibraryPrior
     from pixelssr_geo.estimator.projection import Projection
     from pixelssr_geo.estimator.surroundings import FeatureScale, View
@@ -87,6 +90,10 @@ STRIP_PIXELS = 1 << 14
 SLAB_PIXELS = 1 << 11
 """Pixels that are compared with the points at a time: few enough for a core's cache."""
 
+Told: TypeAlias = "tuple[NDArray[np.floating], NDArray[np.floating]]"
+"""Deviation ``(channel, pixel)``, of a single pixel where all have the same, and extrapolation
+``(pixel,)``."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PointProcess:
@@ -107,29 +114,29 @@ class PointProcess:
 
     def bells_at(self, inputs: KernelInputs) -> NDArray[np.float32]:
         """Covariances with the points by levels, place, both, and context, ``(4, point, pixel)``."""
-        by_levels, by_place, by_context = np.exp(self.lengths).astype("f4")
-        points = self.points
-        bells = np.empty((4, len(points.rows), len(inputs.rows)), "f4")
+        xp, points = functions_of(self.lengths), self.points
+        by_levels, by_place, by_context = single(xp.exp(self.lengths))
+        bells = empty_beside(points.levels, (4, len(points.rows), len(inputs.rows)))
         levels, place, both, context = bells
         _closeness(points.levels, inputs.levels, by_levels, out=levels)
         _closeness(points.context, inputs.context, by_context, out=context)
-        np.subtract(points.rows[:, None], inputs.rows, out=place)
-        np.subtract(points.cols[:, None], inputs.cols, out=both)
+        xp.subtract(points.rows[:, None], inputs.rows, out=place)
+        xp.subtract(points.cols[:, None], inputs.cols, out=both)
         place *= place
         both *= both
         place += both
-        np.sqrt(place, out=place)
+        xp.sqrt(place, out=place)
         place *= -1 / by_place
         for bell in (levels, place, context):
-            np.exp(bell, out=bell)
-        np.multiply(levels, place, out=both)
+            xp.exp(bell, out=bell)
+        xp.multiply(levels, place, out=both)
         return bells
 
     def residual(self, inputs: KernelInputs, bells: NDArray[np.float32]) -> NDArray[np.float32]:
         """What is added to the blend of the prior means, ``(channel, pixel)``."""
-        total = self.plain @ _plain_features(inputs)
+        total: NDArray[np.float32] = self.plain @ _plain_features(inputs)
         total += self.bells @ bells.reshape(self.bells.shape[1], len(inputs.rows))
-        return np.asarray(total)
+        return total
 
     def variance(self, inputs: KernelInputs, bells: NDArray[np.float32]) -> NDArray[np.float32]:
         """Variance of what is left of the residual, ``(channel, pixel)``."""
@@ -148,10 +155,11 @@ class PointProcess:
     def outside(self, inputs: KernelInputs) -> NDArray[np.float32]:
         """How many deviations of the scene the levels lie beyond those of all points, ``(pixel,)``."""
         levels = self.points.levels
-        low, high = levels.min(1, keepdims=True), levels.max(1, keepdims=True)
-        beyond = np.maximum(low - inputs.levels, 0) + np.maximum(inputs.levels - high, 0)
+        xp = functions_of(levels)
+        low, high = xp.amin(levels, 1, keepdims=True), xp.amax(levels, 1, keepdims=True)
+        beyond = (low - inputs.levels).clip(0) + (inputs.levels - high).clip(0)
         # The levels are divided by the root of the number of bands.
-        return np.asarray(np.sqrt((beyond**2).sum(0) * len(levels)), "f4")
+        return single(xp.sqrt((beyond**2).sum(0) * len(levels)))
 
 
 def _some_at_a_time(inputs: KernelInputs) -> Iterator[KernelInputs]:
@@ -168,23 +176,28 @@ def _closeness(
     out: NDArray[np.float32],
 ) -> None:
     """Put minus half the squared distances of columns, in units of a length, into ``(point, pixel)``."""
+    xp = functions_of(points)
     left, right = points / length, pixels / length
     # With the squares of both as two more features, it is a product.
-    left = np.concatenate(
-        [left, (left * left).sum(0, keepdims=True) * -0.5, np.ones_like(left[:1])]
+    left = xp.concatenate(
+        [left, (left * left).sum(0, keepdims=True) * -0.5, xp.ones_like(left[:1])]
     )
-    right = np.concatenate(
-        [right, np.ones_like(right[:1]), (right * right).sum(0, keepdims=True) * -0.5]
+    right = xp.concatenate(
+        [right, xp.ones_like(right[:1]), (right * right).sum(0, keepdims=True) * -0.5]
     )
-    np.matmul(left.T, right, out=out)
-    np.minimum(out, 0, out=out)
+    xp.matmul(left.T, right, out=out)
+    xp.clip(out, None, 0, out=out)
 
 
 def _plain_features(inputs: KernelInputs) -> NDArray[np.floating]:
     """Features whose products are the terms without length: constant, linear, neighbours, square."""
     bands = inputs.bands
     squares = (bands[:, None] * bands).reshape(-1, bands.shape[1])
-    return np.concatenate([np.ones_like(bands[:1]), bands, inputs.neighbours, squares])
+    xp = functions_of(bands)
+    features: NDArray[np.floating] = xp.concatenate(
+        [xp.ones_like(bands[:1]), bands, inputs.neighbours, squares]
+    )
+    return features
 
 
 _PLAIN = tuple(TERMS.index(name) for name in ("constant", "linear", "neighbours", "square"))
@@ -229,8 +242,8 @@ class PointSpread:
         before = before + size["neighbours"] * (inputs.neighbours**2).sum(0)
         turned = self.vectors.T @ kernel
         turned *= turned
-        left = np.maximum(before - self.shrink @ turned, 0) + self.noise[:, None]
-        return np.asarray(self.sizes @ left, "f4")
+        left = (before - self.shrink @ turned).clip(0) + self.noise[:, None]
+        return single(self.sizes @ left)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -257,6 +270,8 @@ class BlendedEstimator:
     """Of the kernel, by the prior means that they serve: ``library`` and ``none``."""
     widening: float = 1.0
     """Factor on the standard deviation that errors at withheld points ask for."""
+    elsewhere: OnDevice | None = None
+    """Computes windows on a device of torch; None where NumPy does."""
 
     @property
     def halo(self) -> int:
@@ -269,11 +284,41 @@ class BlendedEstimator:
             return self
         at = self.process.points
         points = replace(at, rows=at.rows + np.float32(rows), cols=at.cols + np.float32(cols))
-        return replace(self, process=replace(self.process, points=points))
+        return self._changed(process=replace(self.process, points=points))
 
     def widened(self, factor: float) -> BlendedEstimator:
         """The same estimator with its standard deviation times a factor."""
-        return replace(self, widening=self.widening * factor)
+        return self._changed(widening=self.widening * factor)
+
+    def _changed(self, **changes: Any) -> BlendedEstimator:
+        """With other values in some fields, and where this one computes."""
+        changed = replace(self, **changes)
+        if self.elsewhere is None:
+            return changed
+        return changed.through_torch(self.elsewhere.device, double=self.elsewhere.double)
+
+    def on(self, device: torch.device | None, *, double: bool = False) -> BlendedEstimator:
+        """The same estimator, which computes windows on a device; it pickles before that.
+
+        What it says of labelled pixels is computed by NumPy all the same.
+
+        Parameters
+        ----------
+        device
+            None or a CPU, where NumPy needs no torch and is faster; or a GPU.
+        double
+            Compute everything in float64 there: for where other threads may have torch round the
+            products of float32.
+        """
+        if device is None or device.type == "cpu":
+            return replace(self, elsewhere=None)
+        return self.through_torch(device, double=double)
+
+    def through_torch(self, device: torch.device, *, double: bool = False) -> BlendedEstimator:
+        """The same estimator, which computes windows with torch, on a CPU too; see :meth:`on`."""
+        from pixelssr_geo.estimator.device import OnDevice  # late, it imports torch
+
+        return replace(self, elsewhere=OnDevice.of(self, device, double=double))
 
     def at(self, labels: Labels) -> NDArray[np.float64]:
         """Mean spectra at labelled pixels, ``(label, channel)``."""
@@ -305,10 +350,10 @@ class BlendedEstimator:
 
     def _prior(self, bands: NDArray[np.float64]) -> NDArray[np.float64]:
         """The blend of the prior means ``(..., channel)``, in agreement with the scene."""
-        total = sum(
+        total: Any = sum(
             share * mean.predict(bands) for share, mean in zip(self.shares, self.means, strict=True)
         )
-        return self.projection(np.asarray(total), bands)
+        return self.projection(total, bands)
 
     def _over(
         self, view: View, *, whole: bool
@@ -317,24 +362,16 @@ class BlendedEstimator:
         count, pixels = len(self.error), view.inner[0].size
         mean = np.empty((count, pixels), "f4")
         rest = np.empty((count + 1, pixels), "f4") if whole else None
-        for part, bands, inputs in self._slabs(view):
+        there = self.elsewhere
+        parts = self._slabs(view, whole) if there is None else there.strips(view, whole=whole)
+        for part, found, told in parts:
             size = part.stop - part.start
-            table = np.ascontiguousarray(bands.T, "f8")
-            found = self._prior(table).T.astype("f4")
-            if self.process is None or inputs is None:
-                mean[:, part] = found[:, :size]
-                if rest is not None:
-                    rest[:-1, part] = (self.error * self.widening)[:, None]
-                    rest[-1, part] = leaving(self.library, table)[:size]
-                continue
-            bells = self.process.bells_at(inputs)
-            found += self.process.residual(inputs, bells)
             mean[:, part] = found[:, :size]
-            if rest is not None:
-                deviation = np.sqrt(self.process.variance(inputs, bells))
-                rest[:-1, part] = deviation[:, :size] * np.float32(self.widening)
-                rest[-1, part] = self.process.outside(inputs)[:size]
-        mean = self.projection.on_cube(mean.reshape(count, *view.inner.shape[1:]), view.inner)
+            if rest is not None and told is not None:
+                rest[:-1, part], rest[-1, part] = (values[..., :size] for values in told)
+        mean = mean.reshape(count, *view.inner.shape[1:])
+        if there is None:
+            mean = self.projection.on_cube(mean, view.inner)
         nothing = ~np.isfinite(view.inner).all(0)
         mean[:, nothing] = np.nan
         if rest is not None:
@@ -342,10 +379,49 @@ class BlendedEstimator:
             rest[:, nothing] = np.nan
         return mean, rest
 
+    def of_pixels(
+        self, bands: NDArray[np.float32], inputs: KernelInputs | None, *, whole: bool
+    ) -> tuple[NDArray[np.float32], Told | None]:
+        """The mean of some pixels ``(channel, pixel)``, and where the whole is asked for the rest.
+
+        Arrays are NumPy's or torch's, as those of this object are.
+
+        Parameters
+        ----------
+        bands
+            ``(band, pixel)``, without NaN.
+        inputs
+            Features of the pixels; None without points.
+        whole
+            Whether deviation and extrapolation are wanted.
+        """
+        table = pixels_first(bands)
+        mean = single(self._prior(table).T)
+        if self.process is None or inputs is None:
+            if not whole:
+                return mean, None
+            return mean, ((self.error * self.widening)[:, None], leaving(self.library, table))
+        bells = self.process.bells_at(inputs)
+        mean += self.process.residual(inputs, bells)
+        if not whole:
+            return mean, None
+        variance = self.process.variance(inputs, bells)
+        deviation = functions_of(variance).sqrt(variance) * np.float32(self.widening)
+        return mean, (deviation, self.process.outside(inputs))
+
+    def features(self, strip: View) -> PixelFeatures:
+        """What is computed of the pixels of a window before anything is said of them."""
+        if self.process is not None:
+            return view_features(strip, self.process.scale.level)
+        xp = functions_of(strip.values)
+        bands = xp.nan_to_num(strip.inner, nan=0.0).reshape(len(strip.inner), -1)
+        none = bands[:0]
+        return PixelFeatures(bands, none, none, none, none.sum(0), none.sum(0))
+
     def _slabs(
-        self, view: View
-    ) -> Iterator[tuple[slice, NDArray[np.float32], KernelInputs | None]]:
-        """Bands and features of some pixels at a time, always as many, the last filled up.
+        self, view: View, whole: bool
+    ) -> Iterator[tuple[slice, NDArray[np.float32], Told | None]]:
+        """What :meth:`of_pixels` says of some pixels at a time, always as many, the last filled up.
 
         The last bits of a product depend on its size, and a pixel must not depend on the window
         that it is computed in.
@@ -354,7 +430,7 @@ class BlendedEstimator:
         step = max(1, STRIP_PIXELS // width)
         for top in range(0, height, step):
             strip = view.rows(top, min(top + step, height))
-            features = self._features(strip)
+            features = self.features(strip)
             start, count = top * width, features.bands.shape[1]
             for first in range(0, count, SLAB_PIXELS):
                 last = min(first + SLAB_PIXELS, count)
@@ -362,14 +438,8 @@ class BlendedEstimator:
                 inputs = None
                 if self.process is not None:
                     inputs = kernel_inputs(some, self.process.scale).astype("f4")
-                yield slice(start + first, start + last), some.bands, inputs
-
-    def _features(self, strip: View) -> PixelFeatures:
-        if self.process is not None:
-            return view_features(strip, self.process.scale.level)
-        bands = np.nan_to_num(strip.inner, nan=0.0).reshape(len(strip.inner), -1)
-        none = np.empty((0, bands.shape[1]), "f4")
-        return PixelFeatures(bands, none, none, none, none[0:0].sum(0), none[0:0].sum(0))
+                found = self.of_pixels(some.bands, inputs, whole=whole)
+                yield slice(start + first, start + last), *found
 
 
 def _filled(features: PixelFeatures, first: int, last: int) -> PixelFeatures:

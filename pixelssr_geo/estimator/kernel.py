@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pixelssr_geo.estimator.arrays import functions_of, single
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -111,18 +113,19 @@ class KernelInputs:
 def kernel_inputs(features: PixelFeatures, scale: FeatureScale) -> KernelInputs:
     """Features as the kernel takes them, float32."""
 
-    def standard(
-        values: NDArray[np.float32], mean: NDArray[np.float64] | float, size: NDArray[np.float64]
-    ) -> NDArray[np.float32]:
-        root = np.sqrt(len(values))
-        offset = np.broadcast_to(np.asarray(mean, "f4"), size.shape)
-        return np.asarray((values - offset[:, None]) * (1 / (size * root)).astype("f4")[:, None])
+    def scaled(values: NDArray[np.float32], size: NDArray[np.float64]) -> NDArray[np.float32]:
+        return values * single(1 / (size * np.sqrt(len(values))))[:, None]
 
-    neighbours = standard(features.differences, 0.0, scale.differences)
+    def standard(
+        values: NDArray[np.float32], mean: NDArray[np.float64], size: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        return scaled(values - single(mean)[:, None], size)
+
+    neighbours = scaled(features.differences, scale.differences)
     context = standard(features.context, *scale.context)
     # Each feature of the two counts the same.
     total = len(context) + len(neighbours)
-    joined = np.concatenate(
+    joined = functions_of(context).concatenate(
         [
             context * np.float32(np.sqrt(len(context) / total)),
             neighbours * np.float32(np.sqrt(len(neighbours) / total)),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from pixelssr_geo.estimator.arrays import functions_of
 from pixelssr_geo.estimator.ridge import Features, fit_ridge, standardised
 
 if TYPE_CHECKING:
@@ -55,7 +56,11 @@ class NoMean:
 
     def predict(self, bands: NDArray[np.float64]) -> NDArray[np.float64]:
         """Zeros ``(..., channel)``."""
-        return np.zeros((*bands.shape[:-1], self.channels))
+        xp = functions_of(bands)
+        zeros: NDArray[np.float64] = xp.broadcast_to(
+            xp.zeros_like(bands[..., :1]), (*bands.shape[:-1], self.channels)
+        )
+        return zeros
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,8 +77,8 @@ class ShapeRegression:
 
     def predict(self, bands: NDArray[np.float64]) -> NDArray[np.float64]:
         """Spectra ``(..., channel)`` for bands ``(..., band)``."""
-        brightness = np.maximum(bands.mean(-1, keepdims=True), self.least)
-        return np.asarray(self.regression.predict(bands / brightness) * brightness)
+        brightness: NDArray[np.float64] = bands.mean(-1, keepdims=True).clip(self.least)
+        return self.regression.predict(bands / brightness) * brightness
 
 
 def fit_shape(mixtures: NDArray[np.float64], response: NDArray[np.float64]) -> ShapeRegression:
@@ -106,7 +111,7 @@ class _Quadratic:
         )
 
     def predict(self, bands: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray((self.features(bands) - self.centre) @ self.coefficients + self.intercept)
+        return (self.features(bands) - self.centre) @ self.coefficients + self.intercept
 
 
 def fit_gains(
@@ -230,20 +235,21 @@ class ShapeMixture:
 
     def predict(self, bands: NDArray[np.float64]) -> NDArray[np.float64]:
         """Spectra ``(..., channel)`` for bands ``(..., band)``."""
-        brightness = np.maximum(bands.mean(-1, keepdims=True), self.least)
+        xp = functions_of(bands)
+        brightness: NDArray[np.float64] = bands.mean(-1, keepdims=True).clip(self.least)
         shape = ((bands / brightness)[..., :-1] - self.band_centre) / self.band_scale
         # All Gaussians in one product, and all their slopes in another.
         components, count = self.means.shape
-        centres = np.einsum("kij,kj->ki", self.whiten, self.means).ravel()
+        centres = xp.einsum("kij,kj->ki", self.whiten, self.means).reshape(-1)
         white = shape @ self.whiten.reshape(-1, count).T - centres
         squares = (white**2).reshape(*shape.shape[:-1], components, count).sum(-1)
         logs = self.log_weights - 0.5 * squares
-        share = np.exp(logs - logs.max(-1, keepdims=True))
+        share = xp.exp(logs - xp.amax(logs, -1, keepdims=True))
         share /= share.sum(-1, keepdims=True)
         parts = (share[..., None] * shape[..., None, :]).reshape(*shape.shape[:-1], -1)
         slopes = self.slopes.reshape(components * count, -1)
-        scores = share @ self.intercepts + parts @ slopes
-        return np.asarray((self.centre + scores @ self.directions) * brightness)
+        scores: NDArray[np.float64] = share @ self.intercepts + parts @ slopes
+        return (self.centre + scores @ self.directions) * brightness
 
 
 def fit_mixture(

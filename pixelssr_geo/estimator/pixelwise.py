@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pixelssr_geo.errors import SettingsError
+from pixelssr_geo.estimator.arrays import functions_of
 from pixelssr_geo.estimator.contract import Estimate
 from pixelssr_geo.estimator.projection import slabs
 from pixelssr_geo.estimator.ridge import fit_ridge, standardised
@@ -95,7 +96,9 @@ def leaving(regression: Ridge, bands: NDArray[np.float64]) -> NDArray[np.float64
 
     The leverage of its own samples is at most 1; this is the root of what is above.
     """
-    return np.asarray(np.sqrt(np.maximum(regression.leverage(bands) - 1, 0)))
+    above = (regression.leverage(bands) - 1).clip(0)
+    root: NDArray[np.float64] = functions_of(above).sqrt(above)
+    return root
 
 
 def library_alone(library: LibraryPrior) -> PixelEstimator:

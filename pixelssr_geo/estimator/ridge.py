@@ -7,10 +7,14 @@ per-pixel regression on the points, and the correction of a library estimate at 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations_with_replacement
+from operator import mul
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from pixelssr_geo.estimator.arrays import functions_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,20 +45,21 @@ class Features:
 
     def clipped(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Monomials with the bands kept between :attr:`low` and :attr:`high`."""
-        return self(np.clip(x, self.low, self.high))
+        return self(x.clip(self.low, self.high))
 
     def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Monomials of degree 1 to :attr:`degree`, ``(..., band)`` to ``(..., feature)``."""
         z = (x - self.centre) / self.scale
         columns = [z[..., i] for i in range(z.shape[-1])]
-        return np.stack(
+        monomials: NDArray[np.float64] = functions_of(x).stack(
             [
-                np.prod([columns[i] for i in chosen], axis=0)
+                reduce(mul, (columns[i] for i in chosen))
                 for order in range(1, self.degree + 1)
                 for chosen in combinations_with_replacement(range(len(columns)), order)
             ],
-            axis=-1,
+            -1,
         )
+        return monomials
 
 
 def standardised(x: NDArray[np.float64], degree: int) -> Features:
@@ -93,7 +98,8 @@ class Ridge:
     def leverage(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Variance of the prediction's mean in units of the noise variance, ``(...)``."""
         f = self.features(x) - self.offset
-        return np.asarray(((f @ self.covariance) * f).sum(-1) + self.base_variance)
+        leverage: NDArray[np.float64] = ((f @ self.covariance) * f).sum(-1) + self.base_variance
+        return leverage
 
 
 def fit_ridge(

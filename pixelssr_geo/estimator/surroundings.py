@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pixelssr_geo.estimator.arrays import beside, functions_of, single
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -89,6 +91,7 @@ def view_features(view: View, level: NDArray[np.float64]) -> PixelFeatures:
     height, width = view.inner.shape[1:]
     rows = np.repeat(np.arange(view.row, view.row + height, dtype="f4"), width)
     cols = np.tile(np.arange(view.col, view.col + width, dtype="f4"), height)
+    rows, cols = beside(rows, view.values), beside(cols, view.values)
     return _features(view.values[None], level, rows, cols)
 
 
@@ -106,12 +109,13 @@ def _features(
     cols: NDArray[np.float32],
 ) -> PixelFeatures:
     """Features of windows ``(window, band, y + 8, x + 8)``."""
-    known = np.isfinite(values).all(1, keepdims=True)
-    bands = np.where(known, values, np.float32(0))
-    weight = known.astype("f4")
+    xp = functions_of(values)
+    known = xp.isfinite(values).all(1, keepdims=True)
+    bands = xp.where(known, values, 0.0)
+    weight = single(known)
     # Near zero whatever the units: a deviation is the small difference of large squares.
-    relative = bands / level.astype("f4")[:, None, None] + np.float32(1)
-    levels = np.log(np.maximum(relative, np.float32(_LEAST_LEVEL))) * weight
+    relative = bands / single(level)[:, None, None] + np.float32(1)
+    levels = xp.log(relative.clip(_LEAST_LEVEL)) * weight
     return PixelFeatures(
         bands=_table([_inner(bands)]),
         levels=_table([_inner(levels)]),
@@ -124,7 +128,11 @@ def _features(
 
 def _table(images: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Images ``(window, band, y, x)`` as one table ``(image * band, window * pixel)``."""
-    return np.concatenate([np.moveaxis(i, 1, 0).reshape(i.shape[1], -1) for i in images])
+    xp = functions_of(images[0])
+    table: NDArray[np.float32] = xp.concatenate(
+        [xp.moveaxis(image, 1, 0).reshape(image.shape[1], -1) for image in images]
+    )
+    return table
 
 
 def _inner(image: NDArray[np.float32], dy: int = 0, dx: int = 0) -> NDArray[np.float32]:
@@ -136,13 +144,14 @@ def _box_statistics(
     levels: NDArray[np.float32], weight: NDArray[np.float32]
 ) -> list[NDArray[np.float32]]:
     """Mean and deviation over the known pixels of each box."""
+    xp = functions_of(levels)
     found = []
     squares = levels * levels
     for size in BOXES:
-        count = np.maximum(_box_sum(weight, size), np.float32(1))
+        count = _box_sum(weight, size).clip(1)
         mean = _box_sum(levels, size) / count
         variance = _box_sum(squares, size) / count - mean * mean
-        found += [mean, np.sqrt(np.maximum(variance, np.float32(0)))]
+        found += [mean, xp.sqrt(variance.clip(0))]
     return found
 
 
@@ -156,9 +165,9 @@ def _box_sum(image: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 
 
 def _total(parts: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    parts = iter(parts)
-    total = next(parts).copy()
-    for part in parts:
+    first, second, *rest = parts
+    total = first + second
+    for part in rest:
         total += part
     return total
 
