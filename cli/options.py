@@ -132,7 +132,8 @@ network_options = stacked(
         default="auto",
         show_default=True,
         metavar="NAME",
-        help="auto, cpu, cuda or cuda:<number>.",
+        help="auto, cpu, cuda or cuda:<number>; auto takes a GPU, where there is one, for networks "
+        "and the estimator beside them, cuda for the estimator alone, too.",
     ),
     click.option(
         "--seed",
@@ -174,7 +175,8 @@ cube_options = stacked(
         type=click.Choice(["float32", "tf32"]),
         default="float32",
         show_default=True,
-        help="Of a network's products on a CUDA device; tf32 is faster and rounds to 10 bits.",
+        help="Of a network's products on a CUDA device; tf32 is faster and rounds to 10 bits. The "
+        "estimator computes in float64 beside it.",
     ),
     click.option(
         "--dtype",

@@ -358,7 +358,8 @@ def reconstruct_to_file(
     scheduler
         Address or file of a running Dask scheduler, whose workers compute the blocks; they must see
         the scene and the output's folder under the same paths. With ``device="auto"`` networks run
-        on the workers that offer the resource ``GPU``, if any does.
+        on the workers that offer the resource ``GPU``, if any does, and the estimator beside them;
+        with ``device="cuda"`` the estimator alone does, too.
     client
         Of a cluster that serves several runs, instead of ``workers`` or ``scheduler``; see
         :func:`run_cluster`.

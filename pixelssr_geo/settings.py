@@ -84,9 +84,12 @@ class Settings(BaseModel):
     batch_size: int | None = Field(default=None, ge=1)
     """Tiles in one forward pass on a CUDA device, by default 16; on a CPU it is always one."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    """``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``."""
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``. With ``auto`` a GPU is looked for where a
+    network may take part, and serves the estimator beside it; one that is named serves the estimator
+    of ``product``, ``estimator`` and ``dypro`` with any number of points."""
     precision: Literal["float32", "tf32"] = "float32"
-    """Of a network's products on a CUDA device: ``tf32`` rounds their inputs to 10 bits."""
+    """Of a network's products on a CUDA device: ``tf32`` rounds their inputs to 10 bits. Then the
+    estimator computes in float64 there, as the setting holds for all of torch."""
     seed: int = Field(default=0, ge=0)
     """Of every random draw."""
 

@@ -91,8 +91,7 @@ SLAB_PIXELS = 1 << 11
 """Pixels that are compared with the points at a time: few enough for a core's cache."""
 
 Told: TypeAlias = "tuple[NDArray[np.floating], NDArray[np.floating]]"
-"""Deviation ``(channel, pixel)``, of a single pixel where all have the same, and extrapolation
-``(pixel,)``."""
+"""Deviation ``(channel, pixel)``, of one pixel where all have the same, and extrapolation ``(pixel,)``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -298,9 +297,10 @@ class BlendedEstimator:
         return changed.through_torch(self.elsewhere.device, double=self.elsewhere.double)
 
     def on(self, device: torch.device | None, *, double: bool = False) -> BlendedEstimator:
-        """The same estimator, which computes windows on a device; it pickles before that.
+        """The same estimator, which computes windows on a device.
 
-        What it says of labelled pixels is computed by NumPy all the same.
+        What it says of labelled pixels is computed by NumPy all the same. To be sent to another
+        process it should be on no GPU, which that one may not have.
 
         Parameters
         ----------
@@ -363,8 +363,8 @@ class BlendedEstimator:
         mean = np.empty((count, pixels), "f4")
         rest = np.empty((count + 1, pixels), "f4") if whole else None
         there = self.elsewhere
-        parts = self._slabs(view, whole) if there is None else there.strips(view, whole=whole)
-        for part, found, told in parts:
+        computed = self._slabs if there is None else there.strips
+        for part, found, told in computed(view, whole=whole):
             size = part.stop - part.start
             mean[:, part] = found[:, :size]
             if rest is not None and told is not None:
@@ -410,7 +410,7 @@ class BlendedEstimator:
         return mean, (deviation, self.process.outside(inputs))
 
     def features(self, strip: View) -> PixelFeatures:
-        """What is computed of the pixels of a window before anything is said of them."""
+        """What :meth:`of_pixels` has to know of the pixels of a window, without points the bands."""
         if self.process is not None:
             return view_features(strip, self.process.scale.level)
         xp = functions_of(strip.values)
@@ -419,7 +419,7 @@ class BlendedEstimator:
         return PixelFeatures(bands, none, none, none, none.sum(0), none.sum(0))
 
     def _slabs(
-        self, view: View, whole: bool
+        self, view: View, *, whole: bool
     ) -> Iterator[tuple[slice, NDArray[np.float32], Told | None]]:
         """What :meth:`of_pixels` says of some pixels at a time, always as many, the last filled up.
 

@@ -1,4 +1,4 @@
-"""Checks and times the networks and the scan's backends on a CUDA device; needs torch and numpy alone.
+"""Checks and times networks, scan and estimator on a CUDA device; needs torch and numpy alone.
 
     PYTHONPATH=. python tests/benchmarks/gpu.py --out gpu.jsonl [--minutes 8] [--sections speed,floor]
 
@@ -15,18 +15,36 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pixelssr_geo.estimator import (
+    HALO,
+    BlendedEstimator,
+    FeatureSums,
+    LibraryPrior,
+    Projection,
+    View,
+    blend_library,
+    fit_blend,
+)
+from pixelssr_geo.estimator.kernel import COMPONENTS, prior_parameters
+from pixelssr_geo.estimator.library import load_library, random_mixtures
+from pixelssr_geo.estimator.means import ShapeMixture, ShapeSpace, fit_shape
+from pixelssr_geo.estimator.ridge import fit_ridge, standardised
+from pixelssr_geo.labels import Labels
+from pixelssr_geo.landscape import make_landscape
 from pixelssr_geo.nets import create_net, list_nets
 from pixelssr_geo.nets.cost import measure_cost
 from pixelssr_geo.nets.scan import chosen_backend, scan_backends, selective_scan_2d
+from pixelssr_geo.spectra import ChannelGrid, get_sensor
 
 NAMES = ("y", "x", "low", "w_dt", "a", "d", "dt_bias")
 FOUR = (0, 1, 2, 3)
@@ -344,6 +362,112 @@ def scans(run: Run) -> None:
                 peak_mb_with_backward=more,
             )
             free_memory(run)
+
+
+def made_library(channels: ChannelGrid, response: Any) -> LibraryPrior:
+    """The library's prior with a mixture as large as the fitted one, which needs scikit-learn."""
+    mixtures = random_mixtures(load_library(), channels, count=4000)
+    bands = mixtures @ response.T
+    brightness = bands.mean(1, keepdims=True)
+    space = ShapeSpace.of(mixtures / mixtures.mean(1, keepdims=True))
+    shape = (bands / brightness)[:, :-1]
+    centre, scale = shape.mean(0), shape.std(0)
+    draws, count, size = np.random.default_rng(0), 12, shape.shape[1]
+    gaussians = ShapeMixture(
+        centre=space.centre,
+        directions=space.directions,
+        band_centre=centre,
+        band_scale=scale,
+        log_weights=np.zeros(count),
+        means=(shape[:count] - centre) / scale,
+        whiten=np.tile(2 * np.eye(size), (count, 1, 1)),
+        intercepts=0.1 * draws.standard_normal((count, len(space.directions))),
+        slopes=0.1 * draws.standard_normal((count, size, len(space.directions))),
+        least=1e-9,
+    )
+    regression = fit_ridge(bands, mixtures, standardised(bands, degree=2))
+    projection = Projection.of(response)
+    return LibraryPrior(
+        projection=projection,
+        regression=regression,
+        error=projection.null_part(regression.residuals).std(0),
+        mixtures=mixtures,
+        shape=fit_shape(mixtures, response),
+        space=space,
+        gaussians=gaussians,
+    )
+
+
+def made_estimator(count: int, side: int, *, step_nm: int = 10) -> tuple[BlendedEstimator, View]:
+    """The default estimator of a landscape with so many points, and a window of so many rows.
+
+    The kernel's parameters are those that it starts from: fitted ones take as long to compute with.
+    """
+    channels = ChannelGrid.from_spec(f"400:1000:{step_nm}")
+    landscape = make_landscape(48, seed=0, channels=channels)
+    response = get_sensor("GF6-PMS").matrix(landscape.channels)
+    times = -(-(side + 2 * HALO) // 48)
+    truth = np.tile(landscape.cube, (1, times, times))[:, : side + 2 * HALO, : side + 2 * HALO]
+    draws = np.random.default_rng(0)
+    scene = np.einsum("bc,cyx->byx", response, truth)
+    scene = (scene + 0.002 * draws.standard_normal(scene.shape)).astype("f4")
+    view = View(scene, 0, 0)
+    sums = FeatureSums(scene.mean((1, 2), dtype="f8"))
+    sums.add(replace(view, values=scene[:, :256, :256]))
+    library = made_library(channels, response)
+    if not count:
+        return blend_library(library, sums.scale()), view
+    rows, cols = (draws.integers(0, side, count) for _ in range(2))
+    reach = range(2 * HALO + 1)
+    around = np.stack([np.stack([scene[:, rows + y, cols + x] for x in reach]) for y in reach])
+    rows_in, cols_in = rows + HALO, cols + HALO
+    labels = Labels(
+        rows,
+        cols,
+        scene[:, rows_in, cols_in].T.astype("f8"),
+        truth[:, rows_in, cols_in].T.astype("f8"),
+        np.moveaxis(around, (3, 2), (0, 1)),
+    )
+    parameters = {
+        name: prior_parameters(COMPONENTS + 1, square=name == "none")
+        for name in ("library", "none")
+    }
+    return fit_blend(labels, library, sums.scale(), parameters=parameters), view
+
+
+def estimator(run: Run) -> None:
+    """The default estimator of a block: million pixels a second, and how far from NumPy's"""
+    side, counts = (16, (0, 8, 20)) if run.dry else (768, (60, 200, 1000, 0))
+    for count in counts:
+        here, view = made_estimator(count, side, step_nm=100 if run.dry else 10)
+        part = View(view.values[:, : 128 + 2 * HALO, : 128 + 2 * HALO], 0, 0)
+        start = time.perf_counter()
+        expected = here.predict(part)
+        taken = time.perf_counter() - start
+        run.emit("estimator", points=count, mode="numpy", whole=part.inner[0].size / 1e6 / taken)
+        for double in (False, True):
+            there = here.through_torch(run.device, double=double)
+            found = there.predict(part)
+            run.emit(
+                "estimator",
+                points=count,
+                mode="float64" if double else "float32",
+                **_estimator_speed(run, there, view),
+                error=float(np.abs(found.mean - expected.mean).max()),
+                deviation_error=float(np.abs(found.deviation - expected.deviation).max()),
+            )
+            del there
+            free_memory(run)
+
+
+def _estimator_speed(run: Run, there: BlendedEstimator, view: View) -> dict[str, float | None]:
+    """Million pixels a second of the mean alone and of all that is told, from memory to memory."""
+    pixels = view.inner[0].size / 1e6
+    return {
+        "mean": pixels / seconds(run, lambda: there.mean(view)),
+        "whole": pixels / seconds(run, lambda: there.predict(view)),
+        "peak_mb": peak_mb(run, lambda: there.predict(view)),
+    }
 
 
 def _copy_bandwidth(run: Run, elements: int) -> float:
@@ -703,6 +827,7 @@ SECTIONS: dict[str, tuple[Callable[[Run], None], float]] = {
     "correctness": (correctness, 120),
     "speed": (speed, 100),
     "floor": (floor, 40),
+    "estimator": (estimator, 90),
     "scans": (scans, 60),
     "training": (training, 60),
     "shares": (shares, 60),

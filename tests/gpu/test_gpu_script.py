@@ -31,6 +31,9 @@ def test_a_dry_run_comes_to_its_end_with_torch_and_numpy_alone(tmp_path: Path) -
     checks = [row for row in rows if row["section"] == "correctness"]
     assert checks
     assert all(row["ok"] and row["reproducible"] for row in checks)
+    estimates = [row for row in rows if row["section"] == "estimator" and "error" in row]
+    assert {row["mode"] for row in estimates} == {"float32", "float64"}
+    assert all(row["error"] < 1e-5 and row["deviation_error"] < 1e-5 for row in estimates)
     sections = {row["section"] for row in rows}
     assert {"speed", "floor", "scans", "training", "shares", "variants", "others"} <= sections
     assert "best_of" in done.stdout
