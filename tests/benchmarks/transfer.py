@@ -1,0 +1,440 @@
+"""Does a network trained on other scenes help on a new one? Leave one scene out, and see.
+
+    python tests/benchmarks/transfer.py --variants supervised synthetic --out transfer.csv
+    python tests/benchmarks/transfer.py --table --out tests/benchmarks/results/transfer.csv
+
+Each frozen scene (see frozen.py) is reconstructed by a network that was trained on full cubes of
+other scenes only. Every MUUFL cube is left out when MUUFL is tested, as they are crops of one
+campus. What is trained on otherwise are the cubes whose terms allow weights to be passed on:
+Jasper Ridge, Indian Pines, the two 72-channel MUUFL crops and two NEON plots; variant `all` adds
+Potsdam and the 64-channel MUUFL crop. Variants:
+
+    supervised    full cubes
+    more-steps    the same, four times as long
+    all           the same with the two further cubes
+    synthetic     full cubes and 12 made of library spectra
+    made          the 12 alone
+    points        full cubes and 12 made ones, half of the time on estimates fitted on 2-100 points
+    pixel         Pixel-SSR on the cubes: 1 % labels, modelled spectra, L_SSIM
+    no-context    supervised on cubes whose pixels are shuffled: no neighbourhood
+
+What is scored, PSNR (peak 1) and SAM over the pixels without a label:
+
+    library       method `library`: the regression on reflectance
+    ratios        the scale-free library regression that the network starts from
+    pooled        the same regression with the training cubes' spectra among the mixtures
+    net           the network's change added to `ratios`
+    mean          mean of `library` and `ratios`
+    mean+net      mean of those two and `net`: the estimator's blend without points
+    estimator     with points: library and points, no network
+    on ratios     the same on `ratios` as prior mean
+    on net        the same on `net` as prior mean
+    corrected     the network's change added to `estimator`, with the estimate as its guide
+
+Finished cells of an existing CSV are not run again, and weights in `--weights` are not trained
+again. It takes about a minute of one core for each variant and scene (`--steps 400`, width 16).
+On a GPU the published width and more steps are affordable:
+
+    python tests/benchmarks/transfer.py --device cuda --width full --steps 20000 --batch 16 \
+        --patch 64 --weights gpu_weights --out transfer_gpu.csv
+
+MUUFL's files and Indian Pines are read with SciPy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+
+from pixelssr_geo.estimator import SceneStatistics, fit_estimator, fit_library, usable_bands
+from pixelssr_geo.estimator.ridge import fit_ridge, standardised
+from pixelssr_geo.fitting import SceneReader
+from pixelssr_geo.metrics import psnr, sam
+from pixelssr_geo.pairing import pair_points
+from pixelssr_geo.points import read_points
+from pixelssr_geo.pretraining import synthetic_cubes
+from pixelssr_geo.scene import cube_channels, open_cube, open_scene
+from pixelssr_geo.spectra import ChannelGrid, SpectralResponse, get_sensor, list_sensors
+from pixelssr_geo.tiling.mosaic import MicroBatch, blend_block
+from pixelssr_geo.tiling.plan import Window, plan_tiles
+from pixelssr_geo.training.cubes import CubePlan, TrainingCube, train_on_cubes
+from pixelssr_geo.training.pretrained import (
+    COMMON,
+    PretrainedMean,
+    interpolation,
+    load_residual_net,
+    save_residual_net,
+)
+
+HERE = Path(__file__).resolve()
+FIELDS = (
+    "variant", "scene", "points", "seed", "estimate", "psnr", "sam", "steps", "width", "fit",
+    "seconds",
+)  # fmt: skip
+POINTS = {
+    "potsdam": (2, 18, 184),
+    "jasper": (2, 10, 100),
+    "pines": (2, 21, 210),
+    "muufl": (2, 10, 100),
+}
+SYNTHETIC = 12
+SMALL = {"width": 16, "state": 8, "prompt_inner": 9}
+VARIANTS = (
+    "supervised", "synthetic", "made", "points", "pixel", "all", "more-steps", "no-context",
+)  # fmt: skip
+
+
+def data_folder() -> Path:
+    """The real data, beside which the frozen scenes lie."""
+    return Path(os.environ.get("PIXELSSR_DATA", HERE.parents[3] / "shared" / "data"))
+
+
+def frozen_cube(scene: str) -> TrainingCube:
+    cube = open_cube(data_folder().parent / "benchmark" / scene / "reference.tif")
+    return TrainingCube(scene, np.asarray(cube.values, "f4"), cube_channels(cube))
+
+
+def muufl_cube(file: str, variable: str) -> TrainingCube:
+    import scipy.io
+
+    folder = data_folder() / "muufl_gulfport"
+    values = scipy.io.loadmat(folder / file)[variable].transpose(2, 0, 1)
+    named = scipy.io.loadmat(folder / "muufl_51x88x72_with_wavelengths.mat")["wavelengths"].ravel()
+    return inside_range(f"muufl 72 {file[6:11]}", values.astype("f4"), named)
+
+
+def neon_cube(site: str) -> TrainingCube:
+    [path] = (data_folder() / "neon_aop").glob(f"*{site}*.tif")
+    with rasterio.open(path) as file:
+        values = file.read().astype("f4")
+    values[values >= 14998] = np.nan
+    return inside_range(f"neon {site}", values / 1e4, 381.4 + 5.008 * np.arange(len(values)))
+
+
+def inside_range(name: str, values: np.ndarray, centres: np.ndarray) -> TrainingCube:
+    """A cube of the channels in 400 to 1000 nm; below zero is noise of dark pixels."""
+    inside = (centres >= 395) & (centres <= 1005)
+    centres = centres[inside]
+    channels = ChannelGrid(centres, np.gradient(centres))
+    return TrainingCube(name, values[inside].clip(0), channels)
+
+
+def training_cubes(scene: str, variant: str) -> list[TrainingCube]:
+    """The cubes that a network for this scene may see."""
+    cubes = [frozen_cube(name) for name in ("jasper", "pines") if name != scene]
+    cubes += [neon_cube("HARV"), neon_cube("OSBS")]
+    if scene != "muufl":
+        cubes.append(muufl_cube("muufl_51x88x72_with_wavelengths.mat", "hsi_img_sub"))
+        cubes.append(muufl_cube("muufl_36x36x72_target.mat", TARGET))
+    if variant == "all":
+        cubes += [frozen_cube(name) for name in ("potsdam", "muufl") if name != scene]
+    if variant == "made":
+        cubes = []
+    if variant in ("synthetic", "made", "points"):
+        cubes += synthetic_cubes(SYNTHETIC)
+    if variant == "no-context":
+        cubes = [shuffled(cube, np.random.default_rng(0)) for cube in cubes]
+    return cubes
+
+
+TARGET = "hsi_sub"
+
+
+def shuffled(cube: TrainingCube, draws: np.random.Generator) -> TrainingCube:
+    values = cube.values.reshape(len(cube.values), -1)
+    mixed = values[:, draws.permutation(values.shape[1])].reshape(cube.values.shape)
+    return replace(cube, values=mixed)
+
+
+def plan_of(variant: str, options: argparse.Namespace) -> CubePlan:
+    steps = options.steps * (4 if variant == "more-steps" else 1)
+    return CubePlan(
+        mode="pixel" if variant == "pixel" else "supervised",
+        steps=steps,
+        patch=options.patch,
+        batch=options.batch,
+        learning_rate=options.rate,
+        estimates=4 if variant == "points" else 0,
+        net_options={} if options.width == "full" else {**SMALL, "width": int(options.width)},
+    )
+
+
+def trained(variant: str, scene: str, options: argparse.Namespace) -> tuple[Path, float]:
+    """Weights of a variant for a scene, trained unless they are there, and how well they fit."""
+    path = options.weights / f"{variant}_{scene}.safetensors"
+    device = torch.device(options.device)
+    if not path.exists():
+        cubes, plan = training_cubes(scene, variant), plan_of(variant, options)
+        sensors = [get_sensor(sensor.name) for sensor in list_sensors()]
+        start = time.perf_counter()
+        fit = train_on_cubes(cubes, sensors, plan, device=device)
+        card = {
+            "data": [cube.name for cube in cubes],
+            "steps": fit.record.steps,
+            "relative_error": fit.relative_error,
+            "seconds": round(time.perf_counter() - start, 1),
+        }
+        options.weights.mkdir(parents=True, exist_ok=True)
+        save_residual_net(path, fit.net, net="dypro-mamba", card=card)
+        print(path.name, card, flush=True)
+    _, card = load_residual_net(path, device=torch.device("cpu"))
+    return path, float(card["relative_error"])
+
+
+class Scene:
+    """A frozen scene with what every estimate of it needs."""
+
+    def __init__(self, name: str, seed: int) -> None:
+        folder = data_folder().parent / "benchmark"
+        self.name, self.seed = name, seed
+        response = SpectralResponse.from_csv(folder / "gf6_pms_response.csv")
+        reference = open_cube(folder / name / "reference.tif")
+        self.truth = np.asarray(reference.values, "f4")
+        self.channels = cube_channels(reference)
+        self.used = usable_bands(response, self.channels)
+        self.response = response.matrix(self.channels)[self.used]
+        self.opened = open_scene(
+            folder / name / f"scene_s{seed}.tif",
+            response=folder / "gf6_pms_response.csv",
+            scale=1,
+        )
+        self.reader = SceneReader(np.asarray(self.opened.values, "f4")[self.used])
+        self.bands = self.reader.window(Window(0, 0, *self.reader.shape))
+        self.valid = np.isfinite(self.bands[0]) & np.isfinite(self.truth).all(0)
+        known = self.bands[:, self.valid].astype("f8")
+        self.statistics = SceneStatistics(known.mean(1), known.std(1))
+        self.library = fit_library(self.channels, self.response)
+
+    def labels(self, count: int):  # noqa: ANN201
+        path = data_folder().parent / "benchmark" / self.name / f"points_{count:04d}_s{self.seed}.gpkg"
+        labels = pair_points(self.opened, read_points(path), channels=self.channels).labels
+        return replace(labels, bands=labels.bands[:, self.used])
+
+    def over(self, function) -> np.ndarray:  # noqa: ANN001
+        """A function of tiles ``(n, band, y, x)`` and their windows over the scene, blended."""
+        plan = plan_tiles(self.reader.shape)
+        return blend_block(
+            plan,
+            Window(0, 0, *self.reader.shape),
+            lambda stack, numbers: function(stack, numbers),
+            self.reader.window,
+            channels=len(self.channels),
+            batch=MicroBatch(1),
+        )
+
+    def scores(self, cube: np.ndarray, labels=None) -> tuple[float, float]:  # noqa: ANN001
+        scored = self.valid.copy()
+        if labels is not None:
+            scored[labels.rows, labels.cols] = False
+        return psnr(cube[:, scored], self.truth[:, scored]), sam(
+            cube[:, scored], self.truth[:, scored]
+        )
+
+
+def pooled(scene: Scene, cubes: list[TrainingCube]) -> np.ndarray:
+    """The scale-free regression of library mixtures and of the cubes' spectra, half and half."""
+    from pixelssr_geo.estimator.library import load_library, random_mixtures
+
+    mixtures = random_mixtures(load_library(), scene.channels, count=8000)
+    draws, spectra = np.random.default_rng(0), [mixtures]
+    for cube in cubes:
+        values = cube.values.reshape(len(cube.values), -1)
+        values = values[:, np.isfinite(values).all(0)]
+        chosen = draws.choice(values.shape[1], 8000 // len(cubes))
+        matrix = interpolation(cube.channels.centres_nm, scene.channels.centres_nm)
+        spectra.append((matrix @ values[:, chosen]).T)
+    known = np.concatenate(spectra)
+    bands = known @ scene.response.T
+    brightness = np.maximum(bands.mean(1, keepdims=True), 1e-4)
+    ratios = bands / brightness
+    ridge = fit_ridge(ratios, known / brightness, standardised(ratios, degree=2))
+    x = scene.bands[:, scene.valid].T.astype("f8")
+    level = np.maximum(x.mean(1, keepdims=True), 0.05 * x.mean())
+    cube = np.full_like(scene.truth, np.nan)
+    cube[:, scene.valid] = (ridge.predict(x / level) * level).T
+    return scene.library.projection.on_cube(cube, scene.bands)
+
+
+def shuffled_tiles(function):  # noqa: ANN001, ANN201
+    """The same function of tiles with their pixels in random order."""
+
+    def run(stack: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        order = np.random.default_rng(0).permutation(stack[0, 0].size)
+        flat = stack.reshape(*stack.shape[:2], -1)[..., order].reshape(stack.shape)
+        found = function(flat, numbers)
+        result = np.empty_like(found.reshape(*found.shape[:2], -1))
+        result[..., order] = found.reshape(*found.shape[:2], -1)
+        return result.reshape(found.shape)
+
+    return run
+
+
+def cells(variant: str, name: str, seed: int, options: argparse.Namespace):  # noqa: ANN201
+    """Yield (points, estimate, (psnr, sam), fit) of one scene."""
+    scene = Scene(name, seed)
+    filled = np.where(scene.valid, scene.bands, scene.statistics.mean[:, None, None]).astype("f4")
+    library = fit_estimator(None, scene.library, scene.statistics).mean(filled)
+    base = variant == "none"
+    if base:
+        fit, mean = float("nan"), None
+        from pixelssr_geo.training.pretrained import create_residual_net
+
+        net = create_residual_net("dypro-mamba", seed=0, width=1)
+    else:
+        path, fit = trained(variant, name, options)
+        net, _ = load_residual_net(path, device=torch.device(options.device))
+    mean = PretrainedMean.of(net, scene.channels, scene.response, scene.statistics.mean)
+    ratios = mean.library(filled[None])[0]
+    if base:
+        cube = ratios
+        yield 0, "library", scene.scores(library), fit
+        yield 0, "ratios", scene.scores(ratios), fit
+        yield 0, "mean", scene.scores((library + ratios) / 2), fit
+        yield 0, "pooled", scene.scores(pooled(scene, training_cubes(name, "supervised"))), fit
+    else:
+
+        def tiles(stack: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+            return mean.tiles(stack, numbers=numbers)
+
+        cube = scene.over(shuffled_tiles(tiles) if variant == "no-context" else tiles)
+        yield 0, "net", scene.scores(cube), fit
+        yield 0, "half net", scene.scores((ratios + cube) / 2), fit
+        yield 0, "mean+net", scene.scores((library + ratios + cube) / 3), fit
+    cube = np.where(np.isfinite(cube), cube, ratios)
+    for count in POINTS[name]:
+        if count > options.most_points:
+            continue
+        labels = scene.labels(count)
+        # The network's prior mean stands in place of the library's: what it adds is taken off the
+        # labels first and put back afterwards, which needs nothing of the estimator.
+        shift = cube - library
+        there = shift[:, labels.rows, labels.cols].T.astype("f8")
+        moved = replace(labels, spectra=labels.spectra - there)
+        on = fit_estimator(moved, scene.library, scene.statistics).mean(filled) + shift
+        estimator = fit_estimator(labels, scene.library, scene.statistics)
+        yield count, "on ratios" if base else "on net", scene.scores(on, labels), fit
+        if base:
+            yield count, "estimator", scene.scores(estimator.mean(filled), labels), fit
+            continue
+        if variant == "no-context":
+            continue
+
+        def corrected(stack: np.ndarray, numbers: np.ndarray, estimator=estimator) -> np.ndarray:  # noqa: ANN001
+            known = [estimator.predict(tile) for tile in stack]
+            return mean.tiles(
+                stack,
+                mean=np.stack([one.mean for one in known]),
+                deviation=np.stack([one.deviation for one in known]),
+                numbers=numbers,
+            )
+
+        found = scene.over(corrected)
+        yield count, "corrected", scene.scores(found, labels), fit
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Finished cells."""
+    if not path.exists():
+        return []
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--variants", nargs="+", default=["none", *VARIANTS])
+    parser.add_argument("--scenes", nargs="+", default=list(POINTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--most-points", type=int, default=250)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--patch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--width", default="16", help="a number, or full: the published size")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--weights", type=Path, default=Path("transfer_weights"))
+    parser.add_argument("--out", type=Path, default=Path("transfer.csv"))
+    parser.add_argument("--table", action="store_true", help="print the means and stop")
+    options = parser.parse_args()
+    if options.table:
+        print(table(read_rows(options.out)))
+        return
+    torch.set_num_threads(options.threads)
+    done = {(row["variant"], row["scene"], row["seed"]) for row in read_rows(options.out)}
+    new = not options.out.exists()
+    with options.out.open("a", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        if new:
+            writer.writeheader()
+        for variant in options.variants:
+            for scene in options.scenes:
+                for seed in options.seeds:
+                    if (variant, scene, str(seed)) in done:
+                        continue
+                    start = time.perf_counter()
+                    found = list(cells(variant, scene, seed, options))
+                    spent = round(time.perf_counter() - start, 1)
+                    plan = plan_of(variant, options)
+                    for points, estimate, (db, angle), fit in found:
+                        writer.writerow(
+                            dict(
+                                zip(
+                                    FIELDS,
+                                    (
+                                        variant, scene, points, seed, estimate, round(db, 3),
+                                        round(angle, 3), 0 if variant == "none" else plan.steps,
+                                        options.width, round(fit, 3), spent,
+                                    ),
+                                    strict=True,
+                                )
+                            )
+                        )  # fmt: skip
+                        print(variant, scene, points, seed, estimate, round(db, 2), round(angle, 2))
+                    file.flush()
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Means over seeds, PSNR dB / SAM degrees, as Markdown: a row for each variant and estimate."""
+    columns = sorted({(row["scene"], int(row["points"])) for row in rows})
+    columns = [(scene, n) for scene in POINTS for (name, n) in columns if name == scene]
+    lines = []
+    for none in (True, False):
+        chosen = [c for c in columns if (c[1] == 0) == none]
+        if not chosen:
+            continue
+        named = [f"{scene}, {n}" if n else scene for scene, n in chosen]
+        lines.append("| trained on | estimate | " + " | ".join(named) + " |")
+        lines.append("|---" * (2 + len(chosen)) + "|")
+        kinds = dict.fromkeys(
+            (row["variant"], row["estimate"]) for row in rows if (row["points"] == "0") == none
+        )
+        for variant, estimate in kinds:
+            texts = []
+            for scene, n in chosen:
+                found = [
+                    row
+                    for row in rows
+                    if (row["variant"], row["estimate"], row["scene"], row["points"])
+                    == (variant, estimate, scene, str(n))
+                ]
+                db = np.mean([float(row["psnr"]) for row in found]) if found else None
+                angle = np.mean([float(row["sam"]) for row in found]) if found else None
+                texts.append("" if db is None else f"{db:.2f} / {angle:.2f}")
+            lines.append(f"| {variant} | {estimate} | " + " | ".join(texts) + " |")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+if __name__ == "__main__":
+    main()
