@@ -240,6 +240,11 @@ class ResidualNet(nn.Module):
         self.label_ratio = label_ratio
         self.register_buffer("boxes", torch.from_numpy(_boxes()), persistent=False)
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the network inside."""
+        return self.net.options
+
     def forward(
         self,
         common: torch.Tensor,
@@ -381,6 +386,13 @@ class PretrainedMean:
         net, view = copy.deepcopy(self.net).to(device), copy.deepcopy(self.view).to(device)
         return replace(self, net=net, view=view)
 
+    def __call__(
+        self, stack: NDArray[np.float32], tiles: NDArray[np.int64], device: torch.device
+    ) -> NDArray[np.float32]:
+        """:meth:`tiles` by their global indices, as other models of whole tiles are called."""
+        assert device.type == self.net.boxes.device.type
+        return self.tiles(stack, numbers=tiles)
+
     def tiles(
         self,
         stack: NDArray[np.float32],
@@ -506,6 +518,11 @@ def save_residual_net(
     save_checkpoint(path, model.state_dict(), description)
 
 
+def holds_cubes(description: dict[str, Any]) -> bool:
+    """Whether a weights file's description is of a network that :func:`save_residual_net` wrote."""
+    return description.get("kind") == _KIND
+
+
 def load_residual_net(
     path: str | Path, *, device: torch.device, scan_backend: str = "auto"
 ) -> tuple[ResidualNet, dict[str, Any]]:
@@ -519,7 +536,7 @@ def load_residual_net(
     from pixelssr_geo.training.checkpoint import load_checkpoint
 
     state, about = load_checkpoint(path)
-    if about.get("kind") != _KIND:
+    if not holds_cubes(about):
         raise WeightsError(
             f"'{path}' holds no network that was trained on cubes for any sensor: make one by "
             "`pixelssr-geo train CUBE... --mode supervised`"

@@ -67,7 +67,6 @@ from pixelssr_geo.tiling.mosaic import MicroBatch, blend_block
 from pixelssr_geo.tiling.plan import Window, plan_tiles
 from pixelssr_geo.training.cubes import CubePlan, TrainingCube, train_on_cubes
 from pixelssr_geo.training.pretrained import (
-    COMMON,
     PretrainedMean,
     interpolation,
     load_residual_net,
@@ -213,12 +212,14 @@ class Scene:
         self.statistics = SceneStatistics(known.mean(1), known.std(1))
         self.library = fit_library(self.channels, self.response)
 
-    def labels(self, count: int):  # noqa: ANN201
-        path = data_folder().parent / "benchmark" / self.name / f"points_{count:04d}_s{self.seed}.gpkg"
+    def labels(self, count: int):
+        path = (
+            data_folder().parent / "benchmark" / self.name / f"points_{count:04d}_s{self.seed}.gpkg"
+        )
         labels = pair_points(self.opened, read_points(path), channels=self.channels).labels
         return replace(labels, bands=labels.bands[:, self.used])
 
-    def over(self, function) -> np.ndarray:  # noqa: ANN001
+    def over(self, function) -> np.ndarray:
         """A function of tiles ``(n, band, y, x)`` and their windows over the scene, blended."""
         plan = plan_tiles(self.reader.shape)
         return blend_block(
@@ -230,7 +231,7 @@ class Scene:
             batch=MicroBatch(1),
         )
 
-    def scores(self, cube: np.ndarray, labels=None) -> tuple[float, float]:  # noqa: ANN001
+    def scores(self, cube: np.ndarray, labels=None) -> tuple[float, float]:
         scored = self.valid.copy()
         if labels is not None:
             scored[labels.rows, labels.cols] = False
@@ -263,7 +264,7 @@ def pooled(scene: Scene, cubes: list[TrainingCube]) -> np.ndarray:
     return scene.library.projection.on_cube(cube, scene.bands)
 
 
-def shuffled_tiles(function):  # noqa: ANN001, ANN201
+def shuffled_tiles(function):
     """The same function of tiles with their pixels in random order."""
 
     def run(stack: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -277,7 +278,7 @@ def shuffled_tiles(function):  # noqa: ANN001, ANN201
     return run
 
 
-def cells(variant: str, name: str, seed: int, options: argparse.Namespace):  # noqa: ANN201
+def cells(variant: str, name: str, seed: int, options: argparse.Namespace):
     """Yield (points, estimate, (psnr, sam), fit) of one scene."""
     scene = Scene(name, seed)
     filled = np.where(scene.valid, scene.bands, scene.statistics.mean[:, None, None]).astype("f4")
@@ -327,7 +328,7 @@ def cells(variant: str, name: str, seed: int, options: argparse.Namespace):  # n
         if variant == "no-context":
             continue
 
-        def corrected(stack: np.ndarray, numbers: np.ndarray, estimator=estimator) -> np.ndarray:  # noqa: ANN001
+        def corrected(stack: np.ndarray, numbers: np.ndarray, estimator=estimator) -> np.ndarray:
             known = [estimator.predict(tile) for tile in stack]
             return mean.tiles(
                 stack,
