@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from pixelssr_geo.errors import SceneError, SettingsError, WavelengthGridError
-from pixelssr_geo.estimator import SceneStatistics, fit_estimator, fit_library
+from pixelssr_geo.estimator import LibraryPrior, SceneStatistics, fit_estimator, fit_library
 from pixelssr_geo.labels import Labels
 from pixelssr_geo.losses import LossWeights, adjacent_ssim_loss
 from pixelssr_geo.prior import GammaPrior, fit_prior, point_mask
@@ -48,6 +48,7 @@ TYPICAL_BRIGHTNESS = 0.2
 _LEAST_COVERED = 0.5  # share of the common channels that a cube must have
 _RELATIVE_FLOOR = 0.02  # of the brightness: patches that are nearly right do not decide alone
 _MIXTURES = 4000  # for each of many sensors; a scene's own regression takes twice as many
+_ESTIMATED_SENSORS = 6
 _MOST_POINTS = 0.1  # share of a cube's pixels that may be points of an estimate
 
 
@@ -168,11 +169,7 @@ def train_on_cubes(
         net, seed=plan.seed, prior=prior, label_ratio=plan.label_ratio, **plan.net_options
     ).to(device)
     draws = np.random.default_rng([plan.seed, 1])
-    estimates = [
-        _fitted_estimate(number, cube, views, plan, draws)
-        for number, cube in enumerate(ready)
-        for _ in range(plan.estimates)
-    ]
+    estimates = _fitted_estimates(ready, views, plan, draws)
     ratios: list[float] = []
 
     def step_loss(step: int) -> torch.Tensor:
@@ -339,16 +336,36 @@ def _prior(cubes: Sequence[_Ready]) -> GammaPrior:
     return prior
 
 
-def _fitted_estimate(
-    number: int,
-    cube: _Ready,
+def _fitted_estimates(
+    cubes: Sequence[_Ready],
     views: Sequence[SensorView],
     plan: CubePlan,
     draws: np.random.Generator,
+) -> list[_FittedEstimate]:
+    """So many estimates of every cube as the plan wants, for some of the sensors."""
+    if not plan.estimates:
+        return []
+    # Few sensors, as the library regression of each takes seconds.
+    some = [views[k] for k in draws.permutation(len(views))[:_ESTIMATED_SENSORS]]
+    libraries = [fit_library(COMMON, view.response.cpu().numpy().astype("f8")) for view in some]
+    made = []
+    for number, cube in enumerate(cubes):
+        for _ in range(plan.estimates):
+            which = int(draws.integers(len(some)))
+            made.append(_fitted_estimate(number, cube, some[which], libraries[which], plan, draws))
+    return made
+
+
+def _fitted_estimate(
+    number: int,
+    cube: _Ready,
+    view: SensorView,
+    library: LibraryPrior,
+    plan: CubePlan,
+    draws: np.random.Generator,
 ) -> _FittedEstimate:
-    """An estimate of the whole cube on a random number of its spectra, for a random sensor."""
-    view = views[int(draws.integers(len(views)))]
-    response = view.response.cpu().numpy().astype("f8")
+    """An estimate of the whole cube, fitted on a random number of its spectra."""
+    response = library.projection.response
     # The estimator is fitted in the cube's own unit, where the library's brightness means something.
     truth = cube.values * cube.brightness
     bands = np.einsum("bc,cyx->byx", response, truth, optimize=True)
@@ -363,7 +380,7 @@ def _fitted_estimate(
     )
     known = bands[:, cube.valid].astype("f8")
     statistics = SceneStatistics(known.mean(1), known.std(1))
-    estimator = fit_estimator(labels, fit_library(COMMON, response), statistics)
+    estimator = fit_estimator(labels, library, statistics)
     found = estimator.predict(bands)
     return _FittedEstimate(
         number,

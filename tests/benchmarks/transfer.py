@@ -10,13 +10,14 @@ Jasper Ridge, Indian Pines, the two 72-channel MUUFL crops and two NEON plots; v
 Potsdam and the 64-channel MUUFL crop. Variants:
 
     supervised    full cubes
-    more-steps    the same, four times as long
-    all           the same with the two further cubes
     synthetic     full cubes and 12 made of library spectra
     made          the 12 alone
-    points        full cubes and 12 made ones, half of the time on estimates fitted on 2-100 points
-    pixel         Pixel-SSR on the cubes: 1 % labels, modelled spectra, L_SSIM
-    no-context    supervised on cubes whose pixels are shuffled: no neighbourhood
+    more-steps    synthetic, three times as long
+    all           synthetic with the two further cubes
+    points        synthetic, half of the time on estimates that were fitted on 2 to 100 points
+    tilted        synthetic, with random gains over wavelength of 10 % instead of 3 %
+    pixel         Pixel-SSR on the cubes of `synthetic`: 1 % labels, modelled spectra, L_SSIM
+    no-context    synthetic, the pixels of every cube shuffled: no neighbourhood
 
 What is scored, PSNR (peak 1) and SAM over the pixels without a label:
 
@@ -87,7 +88,8 @@ POINTS = {
 SYNTHETIC = 12
 SMALL = {"width": 16, "state": 8, "prompt_inner": 9}
 VARIANTS = (
-    "supervised", "synthetic", "made", "points", "pixel", "all", "more-steps", "no-context",
+    "supervised", "synthetic", "made", "points", "tilted", "pixel", "no-context", "all",
+    "more-steps",
 )  # fmt: skip
 
 
@@ -137,7 +139,7 @@ def training_cubes(scene: str, variant: str) -> list[TrainingCube]:
         cubes += [frozen_cube(name) for name in ("potsdam", "muufl") if name != scene]
     if variant == "made":
         cubes = []
-    if variant in ("synthetic", "made", "points"):
+    if variant != "supervised":
         cubes += synthetic_cubes(SYNTHETIC)
     if variant == "no-context":
         cubes = [shuffled(cube, np.random.default_rng(0)) for cube in cubes]
@@ -154,13 +156,14 @@ def shuffled(cube: TrainingCube, draws: np.random.Generator) -> TrainingCube:
 
 
 def plan_of(variant: str, options: argparse.Namespace) -> CubePlan:
-    steps = options.steps * (4 if variant == "more-steps" else 1)
+    steps = options.steps * (3 if variant == "more-steps" else 1)
     return CubePlan(
         mode="pixel" if variant == "pixel" else "supervised",
         steps=steps,
         patch=options.patch,
         batch=options.batch,
         learning_rate=options.rate,
+        tilt=0.1 if variant == "tilted" else 0.03,
         estimates=4 if variant == "points" else 0,
         net_options={} if options.width == "full" else {**SMALL, "width": int(options.width)},
     )

@@ -77,7 +77,9 @@ def test_a_cube_without_wavelengths_is_refused(run, inputs, tmp_path):
     import rasterio
 
     bare = tmp_path / "bare.tif"
-    with rasterio.open(bare, "w", driver="GTiff", width=8, height=8, count=2, dtype="f4") as file:
+    with rasterio.open(
+        bare, "w", driver="GTiff", width=8, height=8, count=2, dtype="float32"
+    ) as file:
         file.write(np.ones((2, 8, 8), "f4"))
     ended = run("train", bare, *asked)
     assert ended.code == 1
