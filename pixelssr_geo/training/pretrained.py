@@ -389,8 +389,7 @@ class PretrainedMean:
     def __call__(
         self, stack: NDArray[np.float32], tiles: NDArray[np.int64], device: torch.device
     ) -> NDArray[np.float32]:
-        """:meth:`tiles` by their global indices, as other models of whole tiles are called."""
-        assert device.type == self.net.boxes.device.type
+        """:meth:`tiles`, called as other models of whole tiles are; it runs where :meth:`to` put it."""
         return self.tiles(stack, numbers=tiles)
 
     def tiles(

@@ -4,7 +4,9 @@ from functools import partial
 
 import numpy as np
 import pytest
+import rasterio
 import torch
+from rasterio.transform import from_origin
 
 from pixelssr_geo.scene import open_cube
 from pixelssr_geo.testing import make_cube
@@ -72,15 +74,12 @@ def test_options_that_contradict_each_other_are_refused(run, inputs, tmp_path, g
     assert not (tmp_path / "w.safetensors").exists()
 
 
-def test_a_cube_without_wavelengths_is_refused(run, inputs, tmp_path):
-    asked = ("--mode", "supervised", "--device", "cpu", "-o", tmp_path / "w.safetensors")
-    import rasterio
-
-    bare = tmp_path / "bare.tif"
-    with rasterio.open(
-        bare, "w", driver="GTiff", width=8, height=8, count=2, dtype="float32"
-    ) as file:
+def test_a_cube_without_wavelengths_is_refused(run, tmp_path):
+    bare, output = tmp_path / "bare.tif", tmp_path / "w.safetensors"
+    shape = {"width": 8, "height": 8, "count": 2, "dtype": "float32"}
+    with rasterio.open(bare, "w", "GTiff", transform=from_origin(0, 0, 8, 8), **shape) as file:
         file.write(np.ones((2, 8, 8), "f4"))
-    ended = run("train", bare, *asked)
+    ended = run("train", bare, "--mode", "supervised", "--device", "cpu", "-o", output)
     assert ended.code == 1
     assert "does not say the wavelengths" in ended.err
+    assert not output.exists()

@@ -19,11 +19,11 @@ from pixelssr_geo.training.cubes import (
     random_sensor,
     train_on_cubes,
 )
-from pixelssr_geo.training.pretrained import COMMON, PretrainedMean
+from pixelssr_geo.training.pretrained import COMMON, PretrainedMean, create_residual_net
 
 CPU = torch.device("cpu")
 TINY = {"width": 4, "state": 2, "prompt_inner": 3, "expand": 1}
-PLAN = CubePlan(steps=2, patch=8, batch=2, random_sensors=1, net_options=TINY)
+PLAN = CubePlan(steps=2, patch=8, batch=2, random_sensors=0, net_options=TINY)
 SENSORS = [get_sensor("GF-6 PMS")]
 
 
@@ -44,7 +44,7 @@ def fitted(cubes: list[TrainingCube], plan: CubePlan = PLAN) -> CubeFit:
 
 
 def test_what_is_trained_meets_another_place_of_the_same_materials_better() -> None:
-    plan = replace(PLAN, steps=60, patch=16, batch=2, random_sensors=0, tilt=0, learning_rate=1e-2)
+    plan = replace(PLAN, steps=60, patch=16, tilt=0, learning_rate=1e-2)
     net = fitted([cube_of(seed=seed) for seed in (0, 1)], plan).net
     other = cube_of(seed=7)
     response = SENSORS[0].matrix(other.channels)
@@ -67,15 +67,14 @@ def test_the_seed_and_the_cubes_settle_the_weights() -> None:
     first = weights(fitted(cubes))
     np.testing.assert_array_equal(first, weights(fitted(cubes)))
     assert not np.array_equal(first, weights(fitted(cubes, replace(PLAN, seed=1))))
-    assert not np.array_equal(first, weights(fitted(cubes[::-1])))
 
 
 @pytest.mark.parametrize("changes", [{"mode": "pixel", "label_ratio": 0.05}, {"estimates": 2}])
 def test_every_way_of_training_moves_the_weights(changes: dict[str, object]) -> None:
     plan = replace(PLAN, **changes)
-    fresh = weights(fitted([cube_of()], replace(plan, learning_rate=1e-12)))
     fit = fitted([cube_of()], plan)
-    assert np.abs(weights(fit) - fresh).max() > 1e-4
+    fresh = create_residual_net("dypro-mamba", seed=0, prior=fit.net.prior, **TINY)
+    assert np.abs(weights(fit) - weights(replace(fit, net=fresh))).max() > 1e-4
     assert np.isfinite(weights(fit)).all()
     assert 0 < fit.relative_error < 3
     assert (fit.net.prior is not None) == (plan.mode == "pixel")
@@ -107,7 +106,8 @@ def test_channels_that_a_cube_lacks_are_not_compared() -> None:
 
 
 def test_small_cubes_are_used_whole_beside_large_ones() -> None:
-    fit = fitted([cube_of((5, 40)), cube_of((30, 30), seed=1)], replace(PLAN, batch=4))
+    plan = replace(PLAN, batch=4, random_sensors=2)
+    fit = fitted([cube_of((5, 40)), cube_of((30, 30), seed=1)], plan)
     assert np.isfinite(weights(fit)).all()
 
 
