@@ -19,6 +19,7 @@ Potsdam and the 64-channel MUUFL crop. Variants:
     no-context    supervised, the pixels of every cube shuffled: no neighbourhood
     all           supervised with the two further cubes
     more-steps    supervised, three times as long
+    same          the upper half of the very scene; here the lower half alone is scored
 
 What is scored, PSNR (peak 1) and SAM over the pixels without a label:
 
@@ -70,6 +71,7 @@ from pixelssr_geo.tiling.plan import Window, plan_tiles
 from pixelssr_geo.training.cubes import CubePlan, TrainingCube, train_on_cubes
 from pixelssr_geo.training.pretrained import (
     PretrainedMean,
+    create_residual_net,
     interpolation,
     load_residual_net,
     save_residual_net,
@@ -91,7 +93,7 @@ MADE = {"few-made": 3, "points": 3, "synthetic": 12, "made": 12}
 SMALL = {"width": 16, "state": 8, "prompt_inner": 9}
 VARIANTS = (
     "supervised", "tilted", "few-made", "synthetic", "made", "points", "pixel", "no-context",
-    "all", "more-steps",
+    "all", "more-steps", "same",
 )  # fmt: skip
 
 
@@ -132,11 +134,14 @@ def inside_range(name: str, values: np.ndarray, centres: np.ndarray) -> Training
 
 def training_cubes(scene: str, variant: str) -> list[TrainingCube]:
     """The cubes that a network for this scene may see."""
+    if variant == "same":
+        cube = frozen_cube(scene)
+        return [replace(cube, values=cube.values[:, : cube.values.shape[1] // 2])]
     cubes = [frozen_cube(name) for name in ("jasper", "pines") if name != scene]
     cubes += [neon_cube("HARV"), neon_cube("OSBS")]
     if scene != "muufl":
         cubes.append(muufl_cube("muufl_51x88x72_with_wavelengths.mat", "hsi_img_sub"))
-        cubes.append(muufl_cube("muufl_36x36x72_target.mat", TARGET))
+        cubes.append(muufl_cube("muufl_36x36x72_target.mat", "hsi_sub"))
     if variant == "all":
         cubes += [frozen_cube(name) for name in ("potsdam", "muufl") if name != scene]
     if variant == "made":
@@ -145,9 +150,6 @@ def training_cubes(scene: str, variant: str) -> list[TrainingCube]:
     if variant == "no-context":
         cubes = [shuffled(cube, np.random.default_rng(0)) for cube in cubes]
     return cubes
-
-
-TARGET = "hsi_sub"
 
 
 def shuffled(cube: TrainingCube, draws: np.random.Generator) -> TrainingCube:
@@ -215,6 +217,11 @@ class Scene:
         known = self.bands[:, self.valid].astype("f8")
         self.statistics = SceneStatistics(known.mean(1), known.std(1))
         self.library = fit_library(self.channels, self.response)
+        self.scored = self.valid
+
+    def lower_half(self) -> np.ndarray:
+        """The valid pixels that variant ``same`` has not seen."""
+        return self.valid & (np.arange(len(self.valid)) >= len(self.valid) // 2)[:, None]
 
     def labels(self, count: int):
         path = (
@@ -229,14 +236,14 @@ class Scene:
         return blend_block(
             plan,
             Window(0, 0, *self.reader.shape),
-            lambda stack, numbers: function(stack, numbers),
+            function,
             self.reader.window,
             channels=len(self.channels),
             batch=MicroBatch(1),
         )
 
     def scores(self, cube: np.ndarray, labels=None) -> tuple[float, float]:
-        scored = self.valid.copy()
+        scored = self.scored.copy()
         if labels is not None:
             scored[labels.rows, labels.cols] = False
         return psnr(cube[:, scored], self.truth[:, scored]), sam(
@@ -253,6 +260,8 @@ def pooled(scene: Scene, cubes: list[TrainingCube]) -> np.ndarray:
     for cube in cubes:
         values = cube.values.reshape(len(cube.values), -1)
         values = values[:, np.isfinite(values).all(0)]
+        # Nearly black pixels are noise once they are divided by their brightness.
+        values = values[:, values.mean(0) > 0.2 * values.mean()]
         chosen = draws.choice(values.shape[1], 8000 // len(cubes))
         matrix = interpolation(cube.channels.centres_nm, scene.channels.centres_nm)
         spectra.append((matrix @ values[:, chosen]).T)
@@ -260,7 +269,9 @@ def pooled(scene: Scene, cubes: list[TrainingCube]) -> np.ndarray:
     bands = known @ scene.response.T
     brightness = np.maximum(bands.mean(1, keepdims=True), 1e-4)
     ratios = bands / brightness
-    ridge = fit_ridge(ratios, known / brightness, standardised(ratios, degree=2))
+    low, high = np.quantile(ratios, [0.001, 0.999], axis=0)
+    features = replace(standardised(ratios, degree=2), low=low, high=high)
+    ridge = fit_ridge(ratios, known / brightness, features)
     x = scene.bands[:, scene.valid].T.astype("f8")
     level = np.maximum(x.mean(1, keepdims=True), 0.05 * x.mean())
     cube = np.full_like(scene.truth, np.nan)
@@ -288,11 +299,10 @@ def cells(variant: str, name: str, seed: int, options: argparse.Namespace):
     filled = np.where(scene.valid, scene.bands, scene.statistics.mean[:, None, None]).astype("f4")
     library = fit_estimator(None, scene.library, scene.statistics).mean(filled)
     base = variant == "none"
+    if variant == "same":
+        scene.scored = scene.lower_half()
     if base:
-        fit, mean = float("nan"), None
-        from pixelssr_geo.training.pretrained import create_residual_net
-
-        net = create_residual_net("dypro-mamba", seed=0, width=1)
+        fit, net = float("nan"), create_residual_net("dypro-mamba", seed=0, width=1)
     else:
         path, fit = trained(variant, name, options)
         net, _ = load_residual_net(path, device=torch.device(options.device))
@@ -310,6 +320,9 @@ def cells(variant: str, name: str, seed: int, options: argparse.Namespace):
             return mean.tiles(stack, numbers=numbers)
 
         cube = scene.over(shuffled_tiles(tiles) if variant == "no-context" else tiles)
+        if variant == "same":
+            yield 0, "library", scene.scores(library), fit
+            yield 0, "ratios", scene.scores(ratios), fit
         yield 0, "net", scene.scores(cube), fit
         yield 0, "half net", scene.scores((ratios + cube) / 2), fit
         yield 0, "mean+net", scene.scores((library + ratios + cube) / 3), fit
@@ -326,8 +339,9 @@ def cells(variant: str, name: str, seed: int, options: argparse.Namespace):
         on = fit_estimator(moved, scene.library, scene.statistics).mean(filled) + shift
         estimator = fit_estimator(labels, scene.library, scene.statistics)
         yield count, "on ratios" if base else "on net", scene.scores(on, labels), fit
-        if base:
+        if base or variant == "same":
             yield count, "estimator", scene.scores(estimator.mean(filled), labels), fit
+        if base:
             continue
         if variant == "no-context":
             continue
