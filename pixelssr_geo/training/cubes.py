@@ -23,6 +23,7 @@ from pixelssr_geo.losses import LossWeights, adjacent_ssim_loss
 from pixelssr_geo.prior import GammaPrior, fit_prior, point_mask
 from pixelssr_geo.spectra import ChannelGrid, SpectralResponse
 from pixelssr_geo.training.loop import Schedule, TrainingRecord, train
+from pixelssr_geo.training.pixel import TRAINING_STREAM
 from pixelssr_geo.training.pretrained import (
     COMMON,
     DARKEST,
@@ -168,36 +169,40 @@ def train_on_cubes(
     model = create_residual_net(
         net, seed=plan.seed, prior=prior, label_ratio=plan.label_ratio, **plan.net_options
     ).to(device)
-    draws = np.random.default_rng([plan.seed, 1])
-    estimates = _fitted_estimates(ready, views, plan, draws)
+    drawing = _Drawing.of(ready, views, plan, device)
     ratios: list[float] = []
 
     def step_loss(step: int) -> torch.Tensor:
-        samples = [_drawn(ready, views, estimates, plan, draws, device) for _ in range(plan.batch)]
-        size = min(sample.truth.shape[-2] for sample in samples)
-        size = min(size, *(sample.truth.shape[-1] for sample in samples))
-        samples = [sample.cropped(size) for sample in samples]
-        streams = range(step * plan.batch, (step + 1) * plan.batch)
+        samples = drawing.batch()
+        rows, columns = samples[0].truth.shape[-2:]
+        first = TRAINING_STREAM + step * plan.batch
         change = model(
             torch.cat([sample.start for sample in samples]),
             torch.cat([sample.deviation for sample in samples]),
-            model.modelled((size, size), streams, plan.seed),
+            model.modelled((rows, columns), range(first, first + plan.batch), plan.seed),
         )
-        total = change.new_zeros(())
+        losses = []
         for sample, found in zip(samples, change.split(1), strict=True):
-            cube = sample.start + sample.view.unseen(found)
-            before = _mean_absolute(sample.start - sample.truth, sample.weight)
-            after = _mean_absolute(cube - sample.truth, sample.weight)
-            ratios.append(float(after.detach() / before.clamp_min(1e-9)))
-            total = total + after / (before + _RELATIVE_FLOOR)
-            if plan.mode == "pixel":
-                total = total + LossWeights().ssim * adjacent_ssim_loss(cube * TYPICAL_BRIGHTNESS)
-        mean: torch.Tensor = total / len(samples)
-        return mean
+            loss, ratio = _compared(sample, found, plan.mode)
+            losses.append(loss)
+            ratios.append(ratio)
+        return torch.stack(losses).mean()
 
     record = train(model, step_loss, Schedule(plan.steps, plan.learning_rate), progress=progress)
     last = ratios[-max(1, len(ratios) // 10) :]
-    return CubeFit(model, record, float(np.mean(last)))
+    return CubeFit(model, record, float(np.nanmean(last)) if np.isfinite(last).any() else 1.0)
+
+
+def _compared(sample: _Sample, change: torch.Tensor, mode: Mode) -> tuple[torch.Tensor, float]:
+    """The loss of one patch, and its error over that of the estimate, NaN where it has none."""
+    cube = sample.start + sample.view.unseen(change)
+    before = _mean_absolute(sample.start - sample.truth, sample.weight)
+    after = _mean_absolute(cube - sample.truth, sample.weight)
+    ratio = float(after.detach() / before) if before > 0 else float("nan")
+    loss = after / (before + _RELATIVE_FLOOR)
+    if mode == "pixel":
+        loss = loss + LossWeights().ssim * adjacent_ssim_loss(cube * TYPICAL_BRIGHTNESS)
+    return loss, ratio
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -266,13 +271,18 @@ class _Ready:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _FittedEstimate:
-    """An estimate of a whole cube, fitted on some of its own spectra."""
+    """An estimate of a whole cube, fitted on some of its own spectra, in units of its brightness."""
 
     cube: int
+    """Number of the cube."""
     view: SensorView
+    """The sensor."""
     bands: NDArray[np.float32]
+    """``(band, y, x)``."""
     mean: NDArray[np.float16]
+    """``(61, y, x)``."""
     deviation: NDArray[np.float16]
+    """``(61, y, x)``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -280,10 +290,15 @@ class _Sample:
     """One patch with all that its loss needs, ``(1, 61, y, x)`` each."""
 
     view: SensorView
+    """The sensor; the other fields have its batch axis of one."""
     start: torch.Tensor
+    """The estimate that is to be improved."""
     deviation: torch.Tensor
+    """Its standard deviation."""
     truth: torch.Tensor
+    """The cube."""
     weight: torch.Tensor
+    """Whether a value is compared, 0 or 1."""
 
     def cropped(self, size: int) -> _Sample:
         return _Sample(
@@ -391,59 +406,78 @@ def _fitted_estimate(
     )
 
 
-def _drawn(
-    cubes: Sequence[_Ready],
-    views: Sequence[SensorView],
-    estimates: Sequence[_FittedEstimate],
-    plan: CubePlan,
-    draws: np.random.Generator,
-    device: torch.device,
-) -> _Sample:
-    """One patch: of a fitted estimate in half of the draws where there are any."""
-    if estimates and draws.random() < 0.5:
-        fitted = estimates[int(draws.integers(len(estimates)))]
-        cube = cubes[fitted.cube]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Drawing:
+    """Draws the patches of the training, one step's after the other's."""
+
+    cubes: Sequence[_Ready]
+    views: Sequence[SensorView]
+    matrices: dict[SensorView, NDArray[np.float32]]
+    """Response of each view, where NumPy can use it."""
+    estimates: Sequence[_FittedEstimate]
+    plan: CubePlan
+    draws: np.random.Generator
+    device: torch.device
+
+    @staticmethod
+    def of(
+        cubes: Sequence[_Ready], views: Sequence[SensorView], plan: CubePlan, device: torch.device
+    ) -> _Drawing:
+        draws = np.random.default_rng([plan.seed, 1])
+        matrices = {view: view.response.cpu().numpy() for view in views}
+        estimates = _fitted_estimates(cubes, views, plan, draws)
+        return _Drawing(cubes, views, matrices, estimates, plan, draws, device)
+
+    def batch(self) -> list[_Sample]:
+        """So many patches as the plan wants, cut to the size of the smallest."""
+        samples = [self.one() for _ in range(self.plan.batch)]
+        size = min(min(sample.truth.shape[-2:]) for sample in samples)
+        return [sample.cropped(size) for sample in samples]
+
+    def one(self) -> _Sample:
+        """One patch: of a fitted estimate in half of the draws where there are any."""
+        draws, plan = self.draws, self.plan
+        if self.estimates and draws.random() < 0.5:
+            fitted = self.estimates[int(draws.integers(len(self.estimates)))]
+            cube = self.cubes[fitted.cube]
+            window = _window(cube, plan.patch, draws)
+            given = fitted.mean[:, *window], fitted.deviation[:, *window]
+            truth = cube.values[:, *window]
+            return self._sample(cube, fitted.view, window, fitted.bands[:, *window], truth, given)
+        cube = self.cubes[int(draws.integers(len(self.cubes)))]
+        view = self.views[int(draws.integers(len(self.views)))]
         window = _window(cube, plan.patch, draws)
-        x, given = fitted.bands[:, *window], (fitted.mean[:, *window], fitted.deviation[:, *window])
-        return _sample(cube, fitted.view, window, x, given, None, plan, draws, device)
-    cube = cubes[int(draws.integers(len(cubes)))]
-    view = views[int(draws.integers(len(views)))]
-    window = _window(cube, plan.patch, draws)
-    tilt = _tilt(plan.tilt, draws)
-    response = view.response.cpu().numpy()
-    x = np.einsum("bc,cyx->byx", response, cube.values[:, *window] * tilt, optimize=True)
-    level = draws.uniform(0, plan.noise) * x.mean(dtype="f8")
-    x = x + (level * draws.standard_normal(x.shape)).astype("f4")
-    return _sample(cube, view, window, x, None, tilt, plan, draws, device)
+        truth = cube.values[:, *window] * _tilt(plan.tilt, draws)
+        x = np.einsum("bc,cyx->byx", self.matrices[view], truth, optimize=True)
+        level = draws.uniform(0, plan.noise) * x.mean(dtype="f8")
+        x = x + (level * draws.standard_normal(x.shape)).astype("f4")
+        return self._sample(cube, view, window, x, truth, None)
 
+    def _sample(
+        self,
+        cube: _Ready,
+        view: SensorView,
+        window: tuple[slice, slice],
+        x: NDArray[np.float32],
+        truth: NDArray[np.float32],
+        given: tuple[NDArray[np.float16], NDArray[np.float16]] | None,
+    ) -> _Sample:
+        """The patch under a random brightness and symmetry."""
+        gain = float(np.exp(self.plan.gain * self.draws.standard_normal()))
+        turn, flip = int(self.draws.integers(4)), bool(self.draws.integers(2))
 
-def _sample(
-    cube: _Ready,
-    view: SensorView,
-    window: tuple[slice, slice],
-    x: NDArray[np.float32],
-    given: tuple[NDArray[np.float16], NDArray[np.float16]] | None,
-    tilt: NDArray[np.float32] | None,
-    plan: CubePlan,
-    draws: np.random.Generator,
-    device: torch.device,
-) -> _Sample:
-    gain = float(np.exp(plan.gain * draws.standard_normal()))
-    turn, flip = int(draws.integers(4)), bool(draws.integers(2))
+        def image(values: NDArray[Any], factor: float = gain) -> torch.Tensor:
+            tensor = torch.from_numpy(np.asarray(values, "f4"))[None].to(self.device) * factor
+            tensor = torch.rot90(tensor, turn, (-2, -1))
+            return tensor.flip(-1) if flip else tensor
 
-    def image(values: NDArray[Any], factor: float = gain) -> torch.Tensor:
-        tensor = torch.from_numpy(np.asarray(values, "f4"))[None].to(device) * factor
-        tensor = torch.rot90(tensor, turn, (-2, -1))
-        return tensor.flip(-1) if flip else tensor
-
-    truth = cube.values[:, *window] if tilt is None else cube.values[:, *window] * tilt
-    weight = cube.compared[*window] & cube.covered[:, None, None]
-    # As in use, where the scene's mean bands give it.
-    darkest = DARKEST * gain * float((view.response.cpu().numpy() @ cube.mean).mean())
-    with torch.no_grad():
-        images = None if given is None else (image(given[0]), image(given[1]))
-        guide = view.guide(image(x), darkest, images)
-    return _Sample(view, guide.common, guide.deviation, image(truth), image(weight, 1.0))
+        weight = cube.compared[*window] & cube.covered[:, None, None]
+        # As in use, where the scene's mean bands give it.
+        darkest = DARKEST * gain * float((self.matrices[view] @ cube.mean).mean())
+        with torch.no_grad():
+            images = None if given is None else (image(given[0]), image(given[1]))
+            guide = view.guide(image(x), darkest, images)
+        return _Sample(view, guide.common, guide.deviation, image(truth), image(weight, 1.0))
 
 
 def _window(cube: _Ready, size: int, draws: np.random.Generator) -> tuple[slice, slice]:
