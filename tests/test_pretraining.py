@@ -1,5 +1,6 @@
 """Cubes for training: read from files and arrays, or made of library spectra."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 import torch
 
 from pixelssr_geo.errors import OutputError, SceneError, WavelengthGridError
+from pixelssr_geo.fitting import fit
 from pixelssr_geo.pretraining import pretrain, read_training_cube, synthetic_cubes
+from pixelssr_geo.settings import Settings
 from pixelssr_geo.spectra import get_sensor
 from pixelssr_geo.testing import make_cube, make_scene
+from pixelssr_geo.tiling.plan import Window, plan_tiles
 from pixelssr_geo.training.cubes import CubePlan
 from pixelssr_geo.training.pretrained import COMMON, load_residual_net
 from pixelssr_geo.writers import write_cog
@@ -86,6 +90,26 @@ def test_weights_carry_their_card(tmp_path: Path) -> None:
     assert card["relative_error"] == fit.relative_error
     assert heard == [("training on cubes", 1, 1)]
     assert path.stat().st_size < 1e7
+
+
+def test_a_fitted_scene_travels_to_a_worker_and_gives_the_same_cube(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    pretrain([make_cube((12, 12))], path, PLAN, sensors=[get_sensor("RGB")], device="cpu")
+    settings = Settings.of(
+        method="paper",
+        weights=str(path),
+        wavelengths="450:900:30",
+        device="cpu",
+        tile=32,
+        overlap=8,
+    )
+    model = fit(make_scene(), None, settings)
+    window, plan = Window(0, 0, 40, 50), plan_tiles((40, 50), tile=32, overlap=8)
+    cube = model.block(plan, window)
+    arrived = pickle.loads(pickle.dumps(model)).on(torch.device("cpu"))
+    np.testing.assert_array_equal(arrived.block(plan, window), cube)
+    assert model.misfit(cube, window).squares < 1e-9
+    assert model.network == "dypro-mamba"
 
 
 def test_a_missing_folder_is_refused_before_training(tmp_path: Path) -> None:

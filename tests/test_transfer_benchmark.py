@@ -41,13 +41,28 @@ def test_a_shuffled_cube_keeps_its_spectra(transfer):
     np.testing.assert_array_equal(np.sort(mixed[5].ravel()), np.sort(cube.values[5].ravel()))
 
 
-def test_the_table_has_means_over_seeds(transfer):
-    common = {"variant": "made", "scene": "jasper", "points": "0", "estimate": "net"}
-    rows = [{**common, "psnr": "30.0", "sam": "2.0"}, {**common, "psnr": "31.0", "sam": "4.0"}]
-    rows.append({**common, "points": "10", "psnr": "33", "sam": "1"})
-    shown = transfer.table(rows)
+def test_the_tables_have_means_over_seeds_and_gains_over_the_estimator(transfer):
+    def row(variant, estimate, points, psnr, sam):
+        return {
+            "variant": variant, "scene": "jasper", "points": points, "estimate": estimate,
+            "psnr": psnr, "sam": sam,
+        }  # fmt: skip
+
+    shown = transfer.table(
+        [
+            row("made", "net", "0", "30.0", "2.0"),
+            row("made", "net", "0", "31.0", "4.0"),
+            row("none", "estimator", "10", "33", "1"),
+            row("made", "corrected", "10", "32.5", "1.25"),
+            row("same", "estimator", "10", "40", "1"),
+            row("same", "corrected", "10", "41", "0.5"),
+        ]
+    )
     assert "| made | net | 30.50 / 3.00 |" in shown
     assert "| trained on | estimate | jasper, 10 |" in shown
+    assert "| none | estimator | 33.00 / 1.00 |" in shown
+    assert "| made | corrected | -0.50 / +0.25 |" in shown
+    assert "| same | corrected | +1.00 / -0.50 |" in shown
 
 
 def test_the_documented_tables_are_what_the_command_prints(transfer):
@@ -75,7 +90,8 @@ def test_a_scene_is_scored_from_training_to_table(transfer, benchmark_data, tmp_
     )  # fmt: skip
     found = list(transfer.cells("supervised", "muufl", 0, options))
     assert [(points, estimate) for points, estimate, _, _ in found] == [
-        (0, "net"), (0, "half net"), (0, "mean+net"), (2, "on net"), (2, "corrected"),
+        (0, "net"), (0, "library+net"), (0, "mean+net"), (2, "on net"), (2, "on library+net"),
+        (2, "corrected"),
     ]  # fmt: skip
     known = {(p, e): score for p, e, score, _ in transfer.cells("none", "muufl", 0, options)}
     # One step moves next to nothing, so the network is still the regression that it starts from.

@@ -46,6 +46,7 @@ POINT_COUNTS = (2, 5, 20, 100)
 TYPICAL_BRIGHTNESS = 0.2
 """Reflectance that a scene's brightness is taken for where a loss has constants for reflectance."""
 
+_LEAST_CHANNELS = 10
 _LEAST_COVERED = 0.5  # share of the common channels that a cube must have
 _RELATIVE_FLOOR = 0.02  # of the brightness: patches that are nearly right do not decide alone
 _MIXTURES = 4000  # for each of many sensors; a scene's own regression takes twice as many
@@ -154,7 +155,7 @@ def train_on_cubes(
     SceneError
         If there is no cube, or one without a valid pixel or a positive mean.
     WavelengthGridError
-        If a cube covers less than half of 400-1000 nm.
+        If a cube has less than ten channels or covers less than half of 400-1000 nm.
     SettingsError
         If there is no sensor.
     """
@@ -231,6 +232,11 @@ class _Ready:
             raise SceneError(
                 f"cube '{cube.name}' has shape {values.shape} and {len(channels)} channels, "
                 "expected (channel, y, x): give its own channels"
+            )
+        if len(channels) < _LEAST_CHANNELS:
+            raise WavelengthGridError(
+                f"cube '{cube.name}' has {len(channels)} channels between 400 and 1000 nm, at least "
+                f"{_LEAST_CHANNELS} are needed to learn spectra from: give a hyperspectral cube"
             )
         valid = np.isfinite(values).all(0)
         if not valid.any():

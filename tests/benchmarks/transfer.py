@@ -20,19 +20,20 @@ Potsdam and the 64-channel MUUFL crop. Variants:
     all           supervised with the two further cubes
     more-steps    supervised, three times as long
     same          the upper half of the very scene; here the lower half alone is scored
+    same-long     the same, for the bands of GF-6 PMS alone and four times as long
 
 What is scored, PSNR (peak 1) and SAM over the pixels without a label:
 
     library       method `library`: the regression on reflectance
     ratios        the scale-free library regression that the network starts from
-    pooled        the same regression with the training cubes' spectra among the mixtures
-    net           the network's change added to `ratios`
     mean          mean of `library` and `ratios`
-    mean+net      mean of those two and `net`: the estimator's blend without points
+    pooled        `ratios` with the training cubes' spectra among the mixtures
+    net           `ratios` and the network's change
+    library+net   `library` and the network's change
+    mean+net      mean of `library`, `ratios` and `net`: a blend that knows no better
     estimator     with points: library and points, no network
-    on ratios     the same on `ratios` as prior mean
-    on net        the same on `net` as prior mean
-    corrected     the network's change added to `estimator`, with the estimate as its guide
+    on ratios, on net, on library+net    the same with that in place of the library's estimate
+    corrected     `estimator` and the network's change, with the estimate as its guide
 
 Finished cells of an existing CSV are not run again, and weights in `--weights` are not trained
 again. It takes about a minute of one core for each variant and scene (`--steps 400`, width 16).
@@ -93,7 +94,7 @@ MADE = {"few-made": 3, "points": 3, "synthetic": 12, "made": 12}
 SMALL = {"width": 16, "state": 8, "prompt_inner": 9}
 VARIANTS = (
     "supervised", "tilted", "few-made", "synthetic", "made", "points", "pixel", "no-context",
-    "all", "more-steps", "same",
+    "all", "more-steps", "same", "same-long",
 )  # fmt: skip
 
 
@@ -134,7 +135,7 @@ def inside_range(name: str, values: np.ndarray, centres: np.ndarray) -> Training
 
 def training_cubes(scene: str, variant: str) -> list[TrainingCube]:
     """The cubes that a network for this scene may see."""
-    if variant == "same":
+    if variant.startswith("same"):
         cube = frozen_cube(scene)
         return [replace(cube, values=cube.values[:, : cube.values.shape[1] // 2])]
     cubes = [frozen_cube(name) for name in ("jasper", "pines") if name != scene]
@@ -159,15 +160,16 @@ def shuffled(cube: TrainingCube, draws: np.random.Generator) -> TrainingCube:
 
 
 def plan_of(variant: str, options: argparse.Namespace) -> CubePlan:
-    steps = options.steps * (3 if variant == "more-steps" else 1)
+    times = {"more-steps": 3, "same-long": 4}.get(variant, 1)
     return CubePlan(
         mode="pixel" if variant == "pixel" else "supervised",
-        steps=steps,
+        steps=options.steps * times,
         patch=options.patch,
         batch=options.batch,
         learning_rate=options.rate,
         tilt=0.1 if variant == "tilted" else 0.03,
         estimates=4 if variant == "points" else 0,
+        random_sensors=0 if variant == "same-long" else 24,
         net_options={} if options.width == "full" else {**SMALL, "width": int(options.width)},
     )
 
@@ -179,6 +181,8 @@ def trained(variant: str, scene: str, options: argparse.Namespace) -> tuple[Path
     if not path.exists():
         cubes, plan = training_cubes(scene, variant), plan_of(variant, options)
         sensors = [get_sensor(sensor.name) for sensor in list_sensors()]
+        if variant == "same-long":
+            sensors = [get_sensor("GF-6 PMS")]
         start = time.perf_counter()
         fit = train_on_cubes(cubes, sensors, plan, device=device)
         card = {
@@ -229,6 +233,16 @@ class Scene:
         )
         labels = pair_points(self.opened, read_points(path), channels=self.channels).labels
         return replace(labels, bands=labels.bands[:, self.used])
+
+    def estimated_on(self, shift: np.ndarray, labels, filled: np.ndarray) -> np.ndarray:
+        """The estimator with another estimate in place of the library's, from which it differs so.
+
+        What is added is taken off the labels first and put back afterwards, which needs nothing of
+        the estimator; it must be in the null space of the response.
+        """
+        there = shift[:, labels.rows, labels.cols].T.astype("f8")
+        moved = replace(labels, spectra=labels.spectra - there)
+        return fit_estimator(moved, self.library, self.statistics).mean(filled) + shift
 
     def over(self, function) -> np.ndarray:
         """A function of tiles ``(n, band, y, x)`` and their windows over the scene, blended."""
@@ -299,7 +313,7 @@ def cells(variant: str, name: str, seed: int, options: argparse.Namespace):
     filled = np.where(scene.valid, scene.bands, scene.statistics.mean[:, None, None]).astype("f4")
     library = fit_estimator(None, scene.library, scene.statistics).mean(filled)
     base = variant == "none"
-    if variant == "same":
+    if variant.startswith("same"):
         scene.scored = scene.lower_half()
     if base:
         fit, net = float("nan"), create_residual_net("dypro-mamba", seed=0, width=1)
@@ -320,31 +334,29 @@ def cells(variant: str, name: str, seed: int, options: argparse.Namespace):
             return mean.tiles(stack, numbers=numbers)
 
         cube = scene.over(shuffled_tiles(tiles) if variant == "no-context" else tiles)
-        if variant == "same":
+        if variant.startswith("same"):
             yield 0, "library", scene.scores(library), fit
             yield 0, "ratios", scene.scores(ratios), fit
         yield 0, "net", scene.scores(cube), fit
-        yield 0, "half net", scene.scores((ratios + cube) / 2), fit
+        yield 0, "library+net", scene.scores(library + cube - ratios), fit
         yield 0, "mean+net", scene.scores((library + ratios + cube) / 3), fit
     cube = np.where(np.isfinite(cube), cube, ratios)
+    means = {"on ratios": ratios}
+    if not base:
+        means = {"on net": cube, "on library+net": library + cube - ratios}
     for count in POINTS[name]:
         if count > options.most_points:
             continue
         labels = scene.labels(count)
-        # The network's prior mean stands in place of the library's: what it adds is taken off the
-        # labels first and put back afterwards, which needs nothing of the estimator.
-        shift = cube - library
-        there = shift[:, labels.rows, labels.cols].T.astype("f8")
-        moved = replace(labels, spectra=labels.spectra - there)
-        on = fit_estimator(moved, scene.library, scene.statistics).mean(filled) + shift
-        estimator = fit_estimator(labels, scene.library, scene.statistics)
-        yield count, "on ratios" if base else "on net", scene.scores(on, labels), fit
-        if base or variant == "same":
+        if base or variant.startswith("same"):
+            estimator = fit_estimator(labels, scene.library, scene.statistics)
             yield count, "estimator", scene.scores(estimator.mean(filled), labels), fit
-        if base:
+        for estimate, other in means.items():
+            found = scene.estimated_on(other - library, labels, filled)
+            yield count, estimate, scene.scores(found, labels), fit
+        if base or variant == "no-context":
             continue
-        if variant == "no-context":
-            continue
+        estimator = fit_estimator(labels, scene.library, scene.statistics)
 
         def corrected(stack: np.ndarray, numbers: np.ndarray, estimator=estimator) -> np.ndarray:
             known = [estimator.predict(tile) for tile in stack]
@@ -424,35 +436,40 @@ def main() -> None:
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """Means over seeds, PSNR dB / SAM degrees, as Markdown: a row for each variant and estimate."""
-    columns = sorted({(row["scene"], int(row["points"])) for row in rows})
-    columns = [(scene, n) for scene in POINTS for (name, n) in columns if name == scene]
-    lines = []
-    for none in (True, False):
-        chosen = [c for c in columns if (c[1] == 0) == none]
-        if not chosen:
-            continue
-        named = [f"{scene}, {n}" if n else scene for scene, n in chosen]
-        lines.append("| trained on | estimate | " + " | ".join(named) + " |")
-        lines.append("|---" * (2 + len(chosen)) + "|")
-        kinds = dict.fromkeys(
-            (row["variant"], row["estimate"]) for row in rows if (row["points"] == "0") == none
-        )
-        for variant, estimate in kinds:
-            texts = []
-            for scene, n in chosen:
-                found = [
-                    row
-                    for row in rows
-                    if (row["variant"], row["estimate"], row["scene"], row["points"])
-                    == (variant, estimate, scene, str(n))
-                ]
-                db = np.mean([float(row["psnr"]) for row in found]) if found else None
-                angle = np.mean([float(row["sam"]) for row in found]) if found else None
-                texts.append("" if db is None else f"{db:.2f} / {angle:.2f}")
-            lines.append(f"| {variant} | {estimate} | " + " | ".join(texts) + " |")
-        lines.append("")
-    return "\n".join(lines).rstrip()
+    """Two Markdown tables, means over seeds: without points, and what is gained with them."""
+    scores: dict[tuple[str, str, str, int], list[tuple[float, float]]] = {}
+    for row in rows:
+        key = row["variant"], row["estimate"], row["scene"], int(row["points"])
+        scores.setdefault(key, []).append((float(row["psnr"]), float(row["sam"])))
+    means = {key: np.mean(found, axis=0) for key, found in scores.items()}
+    scenes = [scene for scene in POINTS if any(key[2] == scene for key in means)]
+    kinds = list(dict.fromkeys(key[:2] for key in means if key[3] == 0))
+    lines = ["| trained on | estimate | " + " | ".join(scenes) + " |"]
+    lines.append("|---" * (2 + len(scenes)) + "|")
+    for variant, estimate in kinds:
+        texts = [
+            "" if found is None else f"{found[0]:.2f} / {found[1]:.2f}"
+            for found in (means.get((variant, estimate, scene, 0)) for scene in scenes)
+        ]
+        lines.append(f"| {variant} | {estimate} | " + " | ".join(texts) + " |")
+    columns = sorted({key[2:] for key in means if key[3]}, key=lambda c: (scenes.index(c[0]), c[1]))
+    lines += ["", "| trained on | estimate | " + " | ".join(f"{s}, {n}" for s, n in columns) + " |"]
+    lines.append("|---" * (2 + len(columns)) + "|")
+    for variant, estimate in dict.fromkeys(key[:2] for key in means if key[3]):
+        texts = []
+        for scene, n in columns:
+            found = means.get((variant, estimate, scene, n))
+            # Half of the scene is scored in these, which have an estimator of their own.
+            own = variant if variant.startswith("same") else "none"
+            before = means.get((own, "estimator", scene, n))
+            if found is None or (before is None and estimate != "estimator"):
+                texts.append("")
+            elif estimate == "estimator":
+                texts.append(f"{found[0]:.2f} / {found[1]:.2f}")
+            else:
+                texts.append(f"{found[0] - before[0]:+.2f} / {found[1] - before[1]:+.2f}")
+        lines.append(f"| {variant} | {estimate} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

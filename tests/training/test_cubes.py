@@ -155,6 +155,9 @@ class TestRefusals:
     def test_too_narrow_a_range(self) -> None:
         self.refused([cube_of(spec="600:800:10")], WavelengthGridError, "covers 595-805 nm")
 
+    def test_a_scene_of_few_bands(self) -> None:
+        self.refused([cube_of(spec="450:900:150")], WavelengthGridError, "has 4 channels")
+
     def test_no_sensor_in_range(self) -> None:
         far = SpectralResponse.from_bands([1600.0, 2200.0], [50.0, 50.0])
         with pytest.raises(SettingsError, match="no sensor has two bands"):
