@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,12 +43,16 @@ DARKEST = 0.05
 """Least brightness that a pixel's spectrum is divided by, as a share of the scene's: noise in the
 darkest pixels would be all that is left of them."""
 
+SHAPES = 8
+"""Components of the spectrum's shape that the network sees."""
+
 OUTPUT_SCALE = 0.1
-"""Size of the network's output in units of the scene's brightness: about what library regressions
+"""Size of the network's output as a share of the pixel's brightness: about what library regressions
 miss."""
 
 _MIXTURES = 8000
 _STRENGTHS = (1e-4, 1e-2, 1.0, 100.0)
+_FARTHEST = 6.0  # deviations from the library's mean that a component may show
 _TAIL = 0.001  # share of the mixtures at either end that a regression does not extrapolate beyond
 _KIND = "cubes"
 
@@ -217,11 +222,16 @@ def interpolation(
 class ResidualNet(nn.Module):
     """The network with the scaling around it: from a guide to what is to be added to it.
 
+    Spectra of different places differ mostly in brightness, and those of one brightness little. So
+    that a few hundred steps suffice, the network sees the shape of the spectrum, in
+    :data:`SHAPES` components of unit variance over library mixtures, the logarithm of the pixel's
+    brightness, the standard deviation as a share of the brightness, and the logarithms of the
+    pseudo-bands; what it says is a share of the pixel's brightness, too.
+
     Parameters
     ----------
     net
-        Takes the pseudo-bands and a guide of ``2 * 61`` channels (or ``3 * 61`` with modelled
-        spectra), gives 61 channels.
+        Takes the pseudo-bands and a guide of :func:`guide_channels`, gives 61 channels.
     prior
         Distribution of the modelled spectra that go in, in units of the scene's brightness; None
         for a network that takes none.
@@ -230,6 +240,8 @@ class ResidualNet(nn.Module):
     """
 
     boxes: torch.Tensor
+    centre: torch.Tensor
+    shapes: torch.Tensor
 
     def __init__(
         self, net: SpectralNet, *, prior: GammaPrior | None = None, label_ratio: float = 0.01
@@ -238,7 +250,12 @@ class ResidualNet(nn.Module):
         self.net = net
         self.prior = prior
         self.label_ratio = label_ratio
+        centre, shapes = _library_shapes()
         self.register_buffer("boxes", torch.from_numpy(_boxes()), persistent=False)
+        # In the file, as weights go with the library that they were trained with; copies, as
+        # loading a file writes into them.
+        self.register_buffer("centre", torch.tensor(centre[:, None, None]))
+        self.register_buffer("shapes", torch.tensor(shapes))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -261,11 +278,18 @@ class ResidualNet(nn.Module):
             Modelled point spectra, zero elsewhere, ``(n, 61, y, x)``, for a network that takes
             them.
         """
-        parts = [common, deviation / OUTPUT_SCALE]
+        brightness = common.mean(1, keepdim=True).clamp_min(DARKEST)
+        shape = along(self.shapes, common / brightness - self.centre)
+        parts = [
+            shape.clamp(-_FARTHEST, _FARTHEST),
+            brightness.log(),
+            deviation / (brightness * OUTPUT_SCALE),
+        ]
         if modelled is not None:
             parts.append(modelled)
-        found: torch.Tensor = self.net(along(self.boxes, common), torch.cat(parts, dim=1))
-        return found * OUTPUT_SCALE
+        bands = along(self.boxes, common).clamp_min(DARKEST).log()
+        found: torch.Tensor = self.net(bands, torch.cat(parts, dim=1))
+        return found * OUTPUT_SCALE * brightness
 
     def modelled(
         self, size: tuple[int, int], streams: Sequence[int], seed: int
@@ -279,6 +303,25 @@ class ResidualNet(nn.Module):
             for stream in streams
         ]
         return torch.from_numpy(np.stack(drawn)).to(self.boxes.device)
+
+
+def guide_channels(*, modelled: bool) -> int:
+    """Channels of the network's guide, with modelled spectra or without."""
+    return SHAPES + 1 + len(COMMON) * (2 if modelled else 1)
+
+
+@cache
+def _library_shapes() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean of library mixtures of brightness 1, ``(61,)``, and their components, ``(k, 61)``.
+
+    A component applied to a spectrum less the mean has unit variance over the mixtures.
+    """
+    mixtures = random_mixtures(load_library(), COMMON, count=_MIXTURES)
+    shapes = mixtures / np.maximum(mixtures.mean(1, keepdims=True), 0.01)
+    centre = shapes.mean(0)
+    _, sizes, components = np.linalg.svd(shapes - centre, full_matrices=False)
+    deviations = sizes[:SHAPES, None] / np.sqrt(len(shapes))
+    return centre.astype("f4"), (components[:SHAPES] / deviations).astype("f4")
 
 
 def _boxes() -> NDArray[np.float32]:
@@ -315,7 +358,7 @@ def create_residual_net(
             name,
             bands=len(PSEUDO_BANDS_NM),
             channels=len(COMMON),
-            guide_channels=len(COMMON) * (2 if prior is None else 3),
+            guide_channels=guide_channels(modelled=prior is not None),
             **{"zero_head": True, **options},
         )
     return ResidualNet(net, prior=prior, label_ratio=label_ratio)
