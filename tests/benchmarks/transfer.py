@@ -44,7 +44,7 @@ On a GPU the published width and more steps are affordable:
     python tests/benchmarks/transfer.py --device cuda --width full --steps 20000 --batch 16 \
         --patch 64 --weights gpu_weights --out transfer_gpu.csv
 
-MUUFL's files and Indian Pines are read with SciPy.
+MUUFL's files are read with SciPy.
 """
 
 from __future__ import annotations
