@@ -168,7 +168,12 @@ def train_on_cubes(
     ]
     prior = _prior(ready) if plan.mode == "pixel" else None
     model = create_residual_net(
-        net, seed=plan.seed, prior=prior, label_ratio=plan.label_ratio, **plan.net_options
+        net,
+        seed=plan.seed,
+        prior=prior,
+        label_ratio=plan.label_ratio,
+        corrects=plan.estimates > 0,
+        **plan.net_options,
     ).to(device)
     drawing = _Drawing.of(ready, views, plan, device)
     ratios: list[float] = []

@@ -237,6 +237,9 @@ class ResidualNet(nn.Module):
         for a network that takes none.
     label_ratio
         Share of the pixels that carry a modelled spectrum.
+    corrects
+        Whether it was trained on estimates that were fitted on points, too. A network that was not
+        ruins them: their standard deviation is smaller than any that it has seen.
     """
 
     boxes: torch.Tensor
@@ -244,12 +247,18 @@ class ResidualNet(nn.Module):
     shapes: torch.Tensor
 
     def __init__(
-        self, net: SpectralNet, *, prior: GammaPrior | None = None, label_ratio: float = 0.01
+        self,
+        net: SpectralNet,
+        *,
+        prior: GammaPrior | None = None,
+        label_ratio: float = 0.01,
+        corrects: bool = False,
     ) -> None:
         super().__init__()
         self.net = net
         self.prior = prior
         self.label_ratio = label_ratio
+        self.corrects = corrects
         centre, shapes = _library_shapes()
         self.register_buffer("boxes", torch.from_numpy(_boxes()), persistent=False)
         # In the file, as weights go with the library that they were trained with; copies, as
@@ -337,6 +346,7 @@ def create_residual_net(
     seed: int,
     prior: GammaPrior | None = None,
     label_ratio: float = 0.01,
+    corrects: bool = False,
     **options: Any,
 ) -> ResidualNet:
     """A fresh network whose weights depend on the seed alone and that adds nothing yet.
@@ -347,7 +357,7 @@ def create_residual_net(
         Registered name of the network.
     seed
         Of the weights.
-    prior, label_ratio
+    prior, label_ratio, corrects
         See :class:`ResidualNet`.
     **options
         Settings of that network.
@@ -361,7 +371,7 @@ def create_residual_net(
             guide_channels=guide_channels(modelled=prior is not None),
             **{"zero_head": True, **options},
         )
-    return ResidualNet(net, prior=prior, label_ratio=label_ratio)
+    return ResidualNet(net, prior=prior, label_ratio=label_ratio, corrects=corrects)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -458,7 +468,8 @@ class PretrainedMean:
         Raises
         ------
         SettingsError
-            If the number of bands is another, or of mean and deviation only one is given.
+            If the number of bands is another, of mean and deviation only one is given, or the
+            network was not trained to correct estimates.
         """
         guide, change = self._run(stack, mean, deviation, numbers)
         x = torch.from_numpy(stack).to(change.device)
@@ -498,6 +509,11 @@ class PretrainedMean:
         if (mean is None) != (deviation is None):
             raise SettingsError(
                 "of an estimate's mean and deviation only one was given, both are needed: give both"
+            )
+        if mean is not None and not self.net.corrects:
+            raise SettingsError(
+                "an estimate was given to a network that was trained on the library's alone, one "
+                "trained with CubePlan(estimates=...) above 0 is needed: leave the estimate out"
             )
         device, unit = self.net.boxes.device, self.brightness
         if numbers is None:
@@ -555,6 +571,7 @@ def save_residual_net(
             "correlation": prior.correlation,
         },
         "label_ratio": model.label_ratio,
+        "corrects": model.corrects,
         "card": card,
     }
     save_checkpoint(path, model.state_dict(), description)
@@ -598,6 +615,7 @@ def load_residual_net(
             seed=0,
             prior=prior,
             label_ratio=float(about["label_ratio"]),
+            corrects=bool(about["corrects"]),
             **options,
         )
         model.load_state_dict(state)

@@ -35,7 +35,7 @@ What is scored, PSNR (peak 1) and SAM over the pixels without a label:
     mean+net      mean of `library`, `ratios` and `net`: a blend that knows no better
     estimator     with points: library and points, no network
     on ratios, on net, on library+net    the same with that in place of the library's estimate
-    corrected     `estimator` and the network's change, with the estimate as its guide
+    corrected     in `points`: `estimator` and the network's change, with the estimate as its guide
 
 Finished cells of an existing CSV are not run again, and weights in `--weights` are not trained
 again. It takes about a minute of one core for each variant and scene (`--steps 400`, width 16).
@@ -368,7 +368,7 @@ def cells(variant: str, name: str, seed: int, options: argparse.Namespace):
         for estimate, other in means.items():
             found = scene.estimated_on(other - library, labels, filled)
             yield count, estimate, scene.scores(found, labels), fit
-        if base or variant == "no-context":
+        if base or not net.corrects:
             continue
         estimator = fit_estimator(labels, scene.library, scene.statistics)
 
@@ -450,39 +450,42 @@ def main() -> None:
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """Two Markdown tables, means over seeds: without points, and what is gained with them."""
+    """Two Markdown tables, means over seeds: without points, and what is gained with them.
+
+    The first has PSNR in dB / SAM in degrees; the second the PSNR of the estimator and, for all
+    else, the difference to it.
+    """
     scores: dict[tuple[str, str, str, int], list[tuple[float, float]]] = {}
     for row in rows:
         key = row["variant"], row["estimate"], row["scene"], int(row["points"])
         scores.setdefault(key, []).append((float(row["psnr"]), float(row["sam"])))
     means = {key: np.mean(found, axis=0) for key, found in scores.items()}
     scenes = [scene for scene in POINTS if any(key[2] == scene for key in means)]
-    kinds = list(dict.fromkeys(key[:2] for key in means if key[3] == 0))
+    order = ("none", *VARIANTS)
+    kinds = sorted(dict.fromkeys(key[:2] for key in means), key=lambda kind: order.index(kind[0]))
     lines = ["| trained on | estimate | " + " | ".join(scenes) + " |"]
     lines.append("|---" * (2 + len(scenes)) + "|")
-    for variant, estimate in kinds:
-        texts = [
-            "" if found is None else f"{found[0]:.2f} / {found[1]:.2f}"
-            for found in (means.get((variant, estimate, scene, 0)) for scene in scenes)
-        ]
-        lines.append(f"| {variant} | {estimate} | " + " | ".join(texts) + " |")
-    columns = sorted({key[2:] for key in means if key[3]}, key=lambda c: (scenes.index(c[0]), c[1]))
+    for kind in kinds:
+        found = [means.get((*kind, scene, 0)) for scene in scenes]
+        texts = ["" if cell is None else f"{cell[0]:.2f} / {cell[1]:.2f}" for cell in found]
+        if any(texts):
+            lines.append(f"| {kind[0]} | {kind[1]} | " + " | ".join(texts) + " |")
+    columns = [(scene, n) for scene in scenes for n in POINTS[scene]]
     lines += ["", "| trained on | estimate | " + " | ".join(f"{s}, {n}" for s, n in columns) + " |"]
     lines.append("|---" * (2 + len(columns)) + "|")
-    for variant, estimate in dict.fromkeys(key[:2] for key in means if key[3]):
+    for kind in kinds:
+        # Half of the scene is scored in these, which have an estimator of their own.
+        own = kind[0] if kind[0].startswith("same") else "none"
         texts = []
         for scene, n in columns:
-            found = means.get((variant, estimate, scene, n))
-            # Half of the scene is scored in these, which have an estimator of their own.
-            own = variant if variant.startswith("same") else "none"
-            before = means.get((own, "estimator", scene, n))
-            if found is None or (before is None and estimate != "estimator"):
-                texts.append("")
-            elif estimate == "estimator":
-                texts.append(f"{found[0]:.2f} / {found[1]:.2f}")
+            cell, before = means.get((*kind, scene, n)), means.get((own, "estimator", scene, n))
+            if kind[1] == "estimator":
+                texts.append("" if cell is None else f"{cell[0]:.2f}")
             else:
-                texts.append(f"{found[0] - before[0]:+.2f} / {found[1] - before[1]:+.2f}")
-        lines.append(f"| {variant} | {estimate} | " + " | ".join(texts) + " |")
+                gain = None if cell is None or before is None else cell[0] - before[0]
+                texts.append("" if gain is None else f"{gain:+.2f}")
+        if any(texts):
+            lines.append(f"| {kind[0]} | {kind[1]} | " + " | ".join(texts) + " |")
     return "\n".join(lines)
 
 

@@ -78,6 +78,7 @@ def test_every_way_of_training_moves_the_weights(changes: dict[str, object]) -> 
     assert np.isfinite(weights(fit)).all()
     assert 0 < fit.relative_error < 3
     assert (fit.net.prior is not None) == (plan.mode == "pixel")
+    assert fit.net.corrects == (plan.estimates > 0)
 
 
 def test_pixels_without_data_teach_nothing_whatever_they_hold() -> None:

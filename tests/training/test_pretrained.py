@@ -40,10 +40,16 @@ TINY = {"width": 4, "state": 2, "prompt_inner": 3, "expand": 1}
 CHANNELS = ChannelGrid.from_spec("450:900:15")
 
 
-def lively_net(*, prior: GammaPrior | None = None, seed: int = 0) -> ResidualNet:
+def lively_net(*, prior: GammaPrior | None = None, corrects: bool = False) -> ResidualNet:
     """A network that says something: its head is not at zero."""
     return create_residual_net(
-        "dypro-mamba", seed=seed, prior=prior, zero_head=False, label_ratio=0.1, **TINY
+        "dypro-mamba",
+        seed=0,
+        prior=prior,
+        corrects=corrects,
+        zero_head=False,
+        label_ratio=0.1,
+        **TINY,
     )
 
 
@@ -121,7 +127,7 @@ def test_the_library_estimate_is_a_usable_one() -> None:
 
 
 def test_a_given_estimate_is_what_is_corrected() -> None:
-    mean, bands = mean_of(lively_net())
+    mean, bands = mean_of(lively_net(corrects=True))
     rest = mean.view.unseen(torch.full((1, len(CHANNELS), 16, 16), 0.01)).numpy()
     given = mean.library(bands) + rest
     deviation = np.full_like(given, 0.02)
@@ -201,18 +207,27 @@ def test_tiles_of_another_number_of_bands_and_half_an_estimate_are_refused() -> 
     mean, bands = mean_of(lively_net())
     with pytest.raises(SettingsError, match="expected \\(n, 4, y, x\\)"):
         mean.tiles(bands[:, :3])
+    given = np.zeros((1, len(CHANNELS), 16, 16), "f4")
     with pytest.raises(SettingsError, match="both are needed"):
-        mean.tiles(bands, mean=np.zeros((1, len(CHANNELS), 16, 16), "f4"))
+        mean.tiles(bands, mean=given)
+
+
+def test_a_network_that_never_saw_estimates_is_given_none() -> None:
+    mean, bands = mean_of(lively_net())
+    given = mean.library(bands)
+    with pytest.raises(SettingsError, match="trained on the library's alone"):
+        mean.tiles(bands, mean=given, deviation=given)
 
 
 @pytest.mark.parametrize("with_prior", [False, True])
 def test_what_is_saved_is_loaded_with_its_card(tmp_path: Path, with_prior: bool) -> None:
     prior = GammaPrior(np.full(61, 4.0), np.full(61, 0.25), 0.5) if with_prior else None
-    net = lively_net(prior=prior)
+    net = lively_net(prior=prior, corrects=with_prior)
     card = {"data": ["here"], "terms": "CC0", "steps": 3}
     save_residual_net(tmp_path / "w.safetensors", net, net="dypro-mamba", card=card)
     loaded, found = load_residual_net(tmp_path / "w.safetensors", device=CPU)
     assert found == card
+    assert loaded.corrects == with_prior
     mean, bands = mean_of(net)
     again, _ = mean_of(loaded)
     np.testing.assert_array_equal(again.tiles(bands), mean.tiles(bands))
@@ -229,6 +244,7 @@ def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
 def test_weights_whose_description_does_not_fit_them_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     about = {"kind": "cubes", "net": "dypro-mamba", "options": {}, "prior": None, "card": {}}
-    save_checkpoint(path, lively_net().state_dict(), {**about, "label_ratio": 0.01})
+    about = {**about, "label_ratio": 0.01, "corrects": False}
+    save_checkpoint(path, lively_net().state_dict(), about)
     with pytest.raises(WeightsError, match="does not describe a usable network"):
         load_residual_net(path, device=CPU)
