@@ -122,7 +122,7 @@ def _on_cubes(inputs: tuple[str, ...], mode: str | None, points: str | None) -> 
     if mode == "supervised":
         return True
     if mode == "pixel":
-        return points is None
+        return points is None or len(inputs) > 1
     return len(inputs) > 1
 
 

@@ -61,6 +61,7 @@ def test_a_single_cube_is_trained_on_when_the_mode_says_so(run, inputs, tmp_path
         (("--mode", "unsupervised", "second.tif"), "2 inputs were given to --mode unsupervised"),
         (("--mode", "unsupervised", "--points", "f.gpkg"), "--points were given"),
         (("--mode", "supervised", "--points", "f.gpkg"), "option 'points' was given with cubes"),
+        (("--mode", "pixel", "second.tif", "--points", "f.gpkg"), "option 'points' was given"),
         (("--mode", "supervised", "--reject-outliers"), "option 'reject-outliers' was given"),
         (("--synthetic", "2"), "option 'synthetic' was given with a scene"),
         (("--terms", "CC0"), "option 'terms' was given with a scene"),
