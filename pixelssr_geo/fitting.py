@@ -42,6 +42,7 @@ from pixelssr_geo.estimator import (
     SpatialFolds,
     View,
     blend_library,
+    feature_level,
     fit_blend,
     fit_gate,
     fit_library,
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from pixelssr_geo.settings import Settings
     from pixelssr_geo.training.correction import Correction
     from pixelssr_geo.training.pixel import PixelFit, PixelModel
+    from pixelssr_geo.training.pretrained import PretrainedMean
 
 log = logging.getLogger(__name__)
 
@@ -305,8 +307,8 @@ class FittedModel:
     """Scene-trained network on Y0, or None when there is none or its gate is shut."""
     gate: Gate | None
     """Why the correction is or is not used."""
-    pixel_model: PixelModel | None
-    """The paper's network, for method ``paper``."""
+    pixel_model: PixelModel | PretrainedMean | None
+    """The paper's network, for method ``paper``: of this scene, or trained on other scenes."""
     paired: PairedPoints | None
     """What became of the points."""
     cross_validation: CrossValidation | None
@@ -352,7 +354,7 @@ class FittedModel:
             if correction is not None:
                 correction = copy.deepcopy(correction).to(device)
             if pixel_model is not None:
-                pixel_model = replace(pixel_model, net=copy.deepcopy(pixel_model.net).to(device))
+                pixel_model = pixel_model.to(device)
             estimator = self.estimator
             if isinstance(estimator, BlendedEstimator):
                 estimator = _placed(estimator, self.settings, device)
@@ -769,7 +771,7 @@ def train(
         If the inputs do not fit together or the weights cannot be written.
     """
     from pixelssr_geo.settings import Settings
-    from pixelssr_geo.training.pixel import save_pixel_model
+    from pixelssr_geo.training.pixel import PixelModel, save_pixel_model
     from pixelssr_geo.writers import check_output
 
     taken = [f"method '{options['method']}'"] if options.get("method", "paper") != "paper" else []
@@ -781,7 +783,7 @@ def train(
     check_output(path, overwrite=True)
     settings = Settings.of(**{**options, "method": "paper"})
     model = fit(scene, points, settings, response=response, progress=progress)
-    assert model.pixel_model is not None
+    assert isinstance(model.pixel_model, PixelModel)
     mode = "pixel" if model.paired is not None and len(model.paired.labels) else "unsupervised"
     save_pixel_model(path, model.pixel_model, net=NETWORK, mode=mode)
     return model.cross_validation
@@ -880,8 +882,7 @@ def feature_scale(reader: SceneReader, statistics: SceneStatistics) -> FeatureSc
     if len(windows) > SCALE_WINDOWS:
         order = np.random.default_rng(0).permutation(len(windows))
         windows = [windows[at] for at in order]
-    # A level of zero or below would leave no logarithm.
-    level = np.maximum(statistics.mean, np.maximum(statistics.deviation, 1e-9) / 10)
+    level = feature_level(statistics.mean, statistics.deviation)
     total = FeatureSums(level)
 
     def sums(window: Window) -> FeatureSums:
@@ -911,10 +912,8 @@ def with_surroundings(labels: Labels, reader: SceneReader) -> Labels:
         row, col = int(labels.rows[inside].min()), int(labels.cols[inside].min())
         height = int(labels.rows[inside].max()) - row + 1
         width = int(labels.cols[inside].max()) - col + 1
-        values = reader.view(Window(row, col, height, width), HALO).values
-        for at in inside:
-            y, x = labels.rows[at] - row, labels.cols[at] - col
-            around[at] = values[:, y : y + side, x : x + side]
+        view = reader.view(Window(row, col, height, width), HALO)
+        around[inside] = view.around(labels.rows[inside], labels.cols[inside])
     return replace(labels, surroundings=around)
 
 
@@ -1158,12 +1157,9 @@ def _with_pixel_model(
 
     settings, labels, kept = context.settings, context.labels, context.kept
     if settings.weights is not None:
-        backend = settings.net_options.get("scan_backend", "auto")
-        model, _ = load_pixel_model(settings.weights, device=context.device, scan_backend=backend)
-        _check_weights(settings.weights, model, band_centres, context.channels)
-        model = replace(model, seed=settings.seed)
+        trained = _trained_model(settings.weights, context, band_centres)
         digest = hashlib.sha256(Path(settings.weights).read_bytes()).hexdigest()[:16]
-        return replace(base, pixel_model=model, weights_hash=digest)
+        return replace(base, pixel_model=trained, weights_hash=digest)
     if kept is not None and kept.exists():
         model, about = load_pixel_model(kept, device=context.device)
         found = about.get("cross_validation")
@@ -1179,6 +1175,32 @@ def _with_pixel_model(
         known = {"cross_validation": asdict(validation) if validation else None}
         save_pixel_model(kept, fitted.model, net=NETWORK, mode="pixel", **known)
     return replace(base, pixel_model=fitted.model, cross_validation=validation)
+
+
+def _trained_model(
+    path: str, context: _Context, band_centres: tuple[float, ...]
+) -> PixelModel | PretrainedMean:
+    """The network of a weights file: for this sensor and these channels, or for any.
+
+    Raises
+    ------
+    WeightsError
+        If the file is broken or its network is for other bands or channels.
+    """
+    from pixelssr_geo.training.checkpoint import load_checkpoint
+    from pixelssr_geo.training.pixel import load_pixel_model
+    from pixelssr_geo.training.pretrained import PretrainedMean, holds_cubes, load_residual_net
+
+    device, settings = context.device, context.settings
+    backend = settings.net_options.get("scan_backend", "auto")
+    if holds_cubes(load_checkpoint(path)[1]):
+        net, _ = load_residual_net(path, device=device, scan_backend=backend)
+        return PretrainedMean.of(
+            net, context.channels, context.matrix, context.statistics.mean, seed=settings.seed
+        )
+    model, _ = load_pixel_model(path, device=device, scan_backend=backend)
+    _check_weights(path, model, band_centres, context.channels)
+    return replace(model, seed=settings.seed)
 
 
 def _train_pixel_model(context: _Context, band_centres: tuple[float, ...]) -> PixelFit:

@@ -981,13 +981,13 @@ def _summary(
 
 def _scan_backend(model: FittedModel) -> str | None:
     if model.correction is not None:
-        net = model.correction.net
+        options = model.correction.net.options
     elif model.pixel_model is not None:
-        net = model.pixel_model.net
+        options = model.pixel_model.net.options
     else:
         return None
     from pixelssr_geo.nets.scan import chosen_backend
 
-    if "scan_backend" not in net.options or model.device is None:
+    if "scan_backend" not in options or model.device is None:
         return None
-    return chosen_backend(net.options["scan_backend"], model.device)
+    return chosen_backend(options["scan_backend"], model.device)

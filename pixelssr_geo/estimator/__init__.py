@@ -13,7 +13,13 @@ from pixelssr_geo.estimator.gate import Gate, fit_gate
 from pixelssr_geo.estimator.library import LibraryPrior, fit_library
 from pixelssr_geo.estimator.pixelwise import PixelEstimator, fit_points_alone, library_alone
 from pixelssr_geo.estimator.projection import Projection, usable_bands
-from pixelssr_geo.estimator.surroundings import HALO, FeatureScale, FeatureSums, View
+from pixelssr_geo.estimator.surroundings import (
+    HALO,
+    FeatureScale,
+    FeatureSums,
+    View,
+    feature_level,
+)
 
 __all__ = [
     "HALO",
@@ -30,6 +36,7 @@ __all__ = [
     "SpatialFolds",
     "View",
     "blend_library",
+    "feature_level",
     "fit_blend",
     "fit_gate",
     "fit_library",

@@ -47,6 +47,15 @@ class View:
     """Column of the same."""
     halo: int = HALO
     """Pixels around the window on each side."""
+    network: NDArray[np.float32] | None = None
+    """What a trained network says of the window, ``(channel, y, x)``; None: no such network, or
+    nobody asked."""
+
+    @staticmethod
+    def whole(values: NDArray[np.float32]) -> View:
+        """A scene in memory ``(band, y, x)``, NaN without data, with nothing around it."""
+        margins = ((0, 0), (HALO, HALO), (HALO, HALO))
+        return View(np.pad(values, margins, constant_values=np.nan), 0, 0)
 
     @property
     def inner(self) -> NDArray[np.float32]:
@@ -58,6 +67,21 @@ class View:
         """Some rows of the window, with what lies around them."""
         values = self.values[:, start : stop + 2 * self.halo]
         return View(values, self.row + start, self.col, self.halo)
+
+    def around(self, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What lies around some pixels of the window, ``(pixel, band, 2 halo + 1, 2 halo + 1)``.
+
+        Parameters
+        ----------
+        rows, cols
+            Of the pixels, counted in the scene.
+        """
+        side = 2 * self.halo + 1
+        found = [
+            self.values[:, row : row + side, col : col + side]
+            for row, col in zip(rows - self.row, cols - self.col, strict=True)
+        ]
+        return np.array(found, "f4").reshape(-1, len(self.values), side, side)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,6 +224,15 @@ class FeatureScale:
     """Deviation of the bands in the smoothest tenth of all 3 x 3 boxes, scene units: little more
     than the noise."""
 
+    @staticmethod
+    def of(view: View) -> FeatureScale:
+        """The scale of a window that is all of a scene, or stands for it; some pixel has data."""
+        known = np.isfinite(view.inner).all(0)
+        values = view.inner[:, known].astype("f8")
+        sums = FeatureSums(feature_level(values.mean(1), values.std(1)))
+        sums.add(view)
+        return sums.scale()
+
     @property
     def brightness(self) -> float:
         """Mean over bands and pixels."""
@@ -210,6 +243,16 @@ class FeatureScale:
         """What a pixel's brightness is taken for at least where something is divided by it."""
         noise = 3 * self.texture / np.sqrt(len(self.level))
         return float(max(noise, 0.02 * self.brightness, 1e-9))
+
+
+def feature_level(
+    mean: NDArray[np.float64], deviation: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What is added to bands before the logarithm, ``(band,)``: their mean over the scene.
+
+    A tenth of the deviation at least: a level of zero or below would leave no logarithm.
+    """
+    return np.maximum(mean, np.maximum(deviation, 1e-9) / 10)
 
 
 @dataclass(slots=True, eq=False)

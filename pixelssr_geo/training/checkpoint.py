@@ -43,7 +43,11 @@ def save_checkpoint(
     temporary = path.with_name(f".{path.name}.part")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     try:
+        # The library's file is for its owner's eyes alone; weights are as open as any new file.
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file(tensors, temporary, metadata={KEY: json.dumps(description, sort_keys=True)})
+        temporary.chmod(mode)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ loss. Without points L_rep and L_SSIM alone remain, the unsupervised mode.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,11 @@ class PixelModel:
     """Bands that the network was trained on."""
     channel_centres_nm: tuple[float, ...]
     """Channels that it gives."""
+
+    def to(self, device: torch.device) -> PixelModel:
+        """The same model with its network on a device."""
+        # A copy: moving a module changes it, for whoever else holds it too.
+        return replace(self, net=copy.deepcopy(self.net).to(device))
 
     def guide(self, size: int, stream: int) -> NDArray[np.float32]:
         """Modelled spectra of one tile, ``(channel, y, x)``, by its global index."""

@@ -37,6 +37,13 @@ def test_saving_replaces_and_leaves_one_file(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.safetensors"]
 
 
+def test_weights_are_as_readable_as_any_new_file(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "a.safetensors", STATE, ABOUT)
+    (tmp_path / "plain").touch()
+    modes = [(tmp_path / name).stat().st_mode for name in ("a.safetensors", "plain")]
+    assert modes[0] == modes[1]
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="does not exist"):
         load_checkpoint(tmp_path / "none.safetensors")

@@ -1,0 +1,86 @@
+"""``train``: on a scene, or on cubes, by what is given."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from rasterio.transform import from_origin
+
+from pixelssr_geo.scene import open_cube
+from pixelssr_geo.testing import make_cube
+from pixelssr_geo.training import cubes as training
+from pixelssr_geo.training.pretrained import load_residual_net
+from pixelssr_geo.writers import write_cog
+
+TINY = {"width": 4, "state": 2, "prompt_inner": 3, "expand": 1}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """A network and patches as small as they can be: what is learnt does not matter here."""
+    plan = partial(
+        training.CubePlan, patch=8, batch=1, random_sensors=1, net_options=TINY, estimates=0
+    )
+    monkeypatch.setattr(training, "CubePlan", plan)
+
+
+def test_weights_of_cubes_reconstruct_a_scene_of_another_sensor(run, inputs, tmp_path):
+    weights, output = tmp_path / "w.safetensors", tmp_path / "out.tif"
+    write_cog(make_cube((30, 20), wavelengths="420:980:20", seed=1), tmp_path / "second.tif")
+    asked = ("--sensor", "RGB", "--steps", "1", "--device", "cpu", "--terms", "CC0", "-q")
+    ended = run("train", inputs.cube, tmp_path / "second.tif", *asked, "-o", weights)
+    assert ended.code == 0, ended.err
+    assert "1 steps on 2 cubes" in ended.out
+    _, card = load_residual_net(weights, device=torch.device("cpu"))
+    assert card["data"] == ["cube.tif", "second.tif"]
+    assert card["terms"] == "CC0"
+    asked = ("--method", "paper", "--weights", weights, "--wavelengths", "450:900:30")
+    ended = run("reconstruct", inputs.scene, *asked, "--device", "cpu", "-o", output)
+    assert ended.code == 0, ended.err
+    cube = open_cube(output).values
+    assert cube.shape == (16, 40, 50)
+    assert np.isfinite(cube).all()
+
+
+@pytest.mark.parametrize("mode", ["supervised", "pixel"])
+def test_a_single_cube_is_trained_on_when_the_mode_says_so(run, inputs, tmp_path, mode):
+    weights = tmp_path / "w.safetensors"
+    asked = ("--mode", mode, "--sensor", "RGB", "--steps", "1", "--device", "cpu", "-q")
+    ended = run("train", inputs.cube, *asked, "-o", weights)
+    assert ended.code == 0, ended.err
+    model, card = load_residual_net(weights, device=torch.device("cpu"))
+    assert card["plan"]["mode"] == mode
+    assert (model.prior is not None) == (mode == "pixel")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("--mode", "unsupervised", "second.tif"), "2 inputs were given to --mode unsupervised"),
+        (("--mode", "unsupervised", "--points", "f.gpkg"), "--points were given"),
+        (("--mode", "supervised", "--points", "f.gpkg"), "option 'points' was given with cubes"),
+        (("--mode", "pixel", "second.tif", "--points", "f.gpkg"), "option 'points' was given"),
+        (("--mode", "supervised", "--reject-outliers"), "option 'reject-outliers' was given"),
+        (("--synthetic", "2"), "option 'synthetic' was given with a scene"),
+        (("--terms", "CC0"), "option 'terms' was given with a scene"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(run, inputs, tmp_path, given, told):
+    ended = run("train", inputs.cube, *given, "-o", tmp_path / "w.safetensors")
+    assert ended.code == 1
+    assert ended.err.startswith("Error: ")
+    assert told in ended.err
+    assert not (tmp_path / "w.safetensors").exists()
+
+
+def test_a_cube_without_wavelengths_is_refused(run, tmp_path):
+    bare, output = tmp_path / "bare.tif", tmp_path / "w.safetensors"
+    shape = {"width": 8, "height": 8, "count": 2, "dtype": "float32"}
+    with rasterio.open(bare, "w", "GTiff", transform=from_origin(0, 0, 8, 8), **shape) as file:
+        file.write(np.ones((2, 8, 8), "f4"))
+    ended = run("train", bare, "--mode", "supervised", "--device", "cpu", "-o", output)
+    assert ended.code == 1
+    assert "does not say the wavelengths" in ended.err
+    assert not output.exists()

@@ -1,0 +1,98 @@
+"""The benchmark of networks trained on other scenes: it scores and lists what it says it does."""
+
+import argparse
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "tests" / "benchmarks"
+if not BENCHMARKS.is_dir():
+    pytest.skip("the tests run beside an installed package", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def transfer():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        yield importlib.import_module("transfer")
+
+
+def test_shuffled_tiles_come_back_in_order(transfer):
+    stack = np.random.default_rng(0).random((2, 3, 4, 5)).astype("f4")
+    seen = []
+
+    def twice(tiles, numbers):
+        seen.append(tiles)
+        return tiles * 2
+
+    np.testing.assert_array_equal(transfer.shuffled_tiles(twice)(stack, None), stack * 2)
+    assert not np.array_equal(seen[0], stack)
+
+
+def test_a_shuffled_cube_keeps_its_spectra(transfer):
+    from pixelssr_geo.pretraining import synthetic_cubes
+
+    cube = synthetic_cubes(1, size=16)[0]
+    mixed = transfer.shuffled(cube, np.random.default_rng(0)).values
+    assert not np.array_equal(mixed, cube.values)
+    np.testing.assert_array_equal(np.sort(mixed[5].ravel()), np.sort(cube.values[5].ravel()))
+
+
+def test_the_tables_have_means_over_seeds_and_gains_over_the_estimator(transfer):
+    def row(variant, estimate, points, psnr, sam):
+        return {
+            "variant": variant, "scene": "jasper", "points": points, "estimate": estimate,
+            "psnr": psnr, "sam": sam,
+        }  # fmt: skip
+
+    shown = transfer.table(
+        [
+            row("made", "net", "0", "30.0", "2.0"),
+            row("made", "net", "0", "31.0", "4.0"),
+            row("none", "estimator", "10", "33", "1"),
+            row("made", "corrected", "10", "32.5", "1.25"),
+            row("same", "estimator", "10", "40", "1"),
+            row("same", "corrected", "10", "41", "0.5"),
+        ]
+    )
+    assert "| made | net | 30.50 / 3.00 |" in shown
+    assert "| trained on | estimate | jasper, 2 | jasper, 10 | jasper, 100 |" in shown
+    assert "| none | estimator |  | 33.00 |  |" in shown
+    assert "| made | corrected |  | -0.50 |  |" in shown
+    assert "| same | corrected |  | +1.00 |  |" in shown
+
+
+def test_the_documented_tables_are_what_the_command_prints(transfer):
+    shown = transfer.table(transfer.read_rows(BENCHMARKS / "results" / "transfer.csv"))
+    page = (ROOT / "docs" / "pages" / "when-the-network-helps.md").read_text()
+    assert f"<!-- transfer -->\n{shown}\n<!-- end -->" in page
+
+
+def test_no_scene_is_trained_on_that_is_tested(transfer, benchmark_data):
+    pytest.importorskip("scipy", reason="MUUFL's files are read with SciPy")
+    for scene in transfer.POINTS:
+        for variant in ("supervised", "all"):
+            names = [cube.name for cube in transfer.training_cubes(scene, variant)]
+            assert not [name for name in names if name.startswith(scene)]
+            # What may not be passed on takes part in no other variant.
+            assert ("potsdam" in names) == (variant == "all" and scene != "potsdam")
+
+
+@pytest.mark.long
+def test_a_scene_is_scored_from_training_to_table(transfer, benchmark_data, tmp_path):
+    pytest.importorskip("scipy", reason="MUUFL's files are read with SciPy")
+    options = argparse.Namespace(
+        weights=tmp_path, steps=1, rate=2e-3, patch=16, batch=1, width="4", device="cpu",
+        most_points=2,
+    )  # fmt: skip
+    found = list(transfer.cells("supervised", "muufl", 0, options))
+    assert [(points, estimate) for points, estimate, _, _ in found] == [
+        (0, "net"), (0, "library+net"), (0, "mean+net"), (2, "on net"), (2, "on library+net"),
+    ]  # fmt: skip
+    known = {(p, e): score for p, e, score, _ in transfer.cells("none", "muufl", 0, options)}
+    # One step moves next to nothing, so the network is still the regression that it starts from.
+    assert abs(found[0][2][0] - known[0, "ratios"][0]) < 0.2
+    assert abs(known[0, "library"][0] - 33.56) < 0.05
