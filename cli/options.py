@@ -73,7 +73,11 @@ method_options = stacked(
         "gate; paper: Pixel-SSR as published; ridge: points alone; library: no points.",
     ),
     click.option(
-        "--weights", type=click.Path(), metavar="FILE", help="Trained weights (method paper)."
+        "--weights",
+        type=click.Path(),
+        metavar="FILE",
+        help="Trained weights: one more prior mean of the estimator, or with method paper the "
+        "network.",
     ),
 )
 

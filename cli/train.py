@@ -84,8 +84,7 @@ def train(
 
     One SCENE with --points is Pixel-SSR, without them the unsupervised mode; the weights serve
     scenes of the same sensor. Several CUBEs, or --mode supervised, give weights for scenes of any
-    sensor, and with --sensor or --response for that one. Use either with reconstruct --method
-    paper --weights.
+    sensor, and with --sensor or --response for that one. Use either with reconstruct --weights.
     """
     from pixelssr_geo.writers import check_output
 

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -54,6 +54,8 @@ from pixelssr_geo.estimator import (
     widening,
     withheld,
 )
+from pixelssr_geo.estimator.blend import LEAST_WEIGHT
+from pixelssr_geo.estimator.kernel import FIT_POINTS
 from pixelssr_geo.estimator.library import load_library
 from pixelssr_geo.estimator.projection import slabs
 from pixelssr_geo.pairing import (
@@ -66,9 +68,10 @@ from pixelssr_geo.pairing import (
 from pixelssr_geo.place import shown
 from pixelssr_geo.process import core_count, products_on_one_thread
 from pixelssr_geo.scene import check_response, cube_channels, open_cube, scene_response
+from pixelssr_geo.scene_network import SceneNetwork, tile_pool
 from pixelssr_geo.spectra import ChannelGrid, SpectralResponse, resample_to_channels
 from pixelssr_geo.tiling.mosaic import MicroBatch, TileFunction, blend_block, fill_invalid
-from pixelssr_geo.tiling.plan import TilePlan, Window
+from pixelssr_geo.tiling.plan import TilePlan, Window, plan_tiles
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -173,12 +176,29 @@ class SceneReader:
     """A window whose values are at hand, in the scene's units."""
     calibration: Calibration | None = None
     """Turns what is read into reflectance."""
+    network: SceneNetwork | None = None
+    """A trained network that the estimator takes as a prior mean, or None."""
 
     def holding(self, window: Window) -> SceneReader:
         """The same reader, which reads this window now and does not read within it again."""
         values = self.raw(window)
         values.flags.writeable = False
         return replace(self, held=(window, values))
+
+    def informed(
+        self,
+        windows: Sequence[Window],
+        *,
+        pool: Executor | None = None,
+        stop: threading.Event | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> SceneReader:
+        """The same reader, which has what the network says of windows at hand."""
+        assert self.network is not None
+        network = self.network.holding(
+            windows, self.window, pool=pool, stop=stop, progress=progress
+        )
+        return replace(self, network=network)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -214,6 +234,14 @@ class SceneReader:
             values = missing
         return View(values, window.row, window.col, halo)
 
+    def view_for(self, estimator: Estimator, window: Window) -> View:
+        """A window with all that an estimator wants to see."""
+        view = self.view(window, estimator.halo)
+        if not estimator.sees_network:
+            return view
+        assert self.network is not None
+        return replace(view, network=self.network.window(window, self.window))
+
     def __call__(
         self, row: int, col: int, size: int
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -226,7 +254,7 @@ class SceneReader:
     def estimate(self, estimator: Estimator, row: int, col: int, size: int) -> Estimate:
         """What an estimator says of the same patch, filled and padded in the same way."""
         inside = Window(row, col, size, size).clip(self.shape)
-        found = estimator.predict(self.view(inside, estimator.halo))
+        found = estimator.predict(self.view_for(estimator, inside))
         valid = np.isfinite(found.mean[0])
         return Estimate(
             mean=_patch(found.mean, valid, size),
@@ -336,8 +364,15 @@ class FittedModel:
     @property
     def network(self) -> str | None:
         """Name of the network that takes part in the cube, or None."""
-        used = self.correction is not None or self.pixel_model is not None
-        return NETWORK if used else None
+        networks = (self.correction, self.pixel_model, self.reader.network)
+        return NETWORK if any(one is not None for one in networks) else None
+
+    @property
+    def blend(self) -> dict[str, float] | None:
+        """Weight of each prior mean, by its name; None where the method blends none."""
+        if not isinstance(self.estimator, BlendedEstimator):
+            return None
+        return {name: round(weight, 4) for name, weight in self.estimator.weights.items()}
 
     def labels_in_units(self) -> Labels | None:
         """The labels with their spectra in the cube's units; None without points."""
@@ -350,6 +385,7 @@ class FittedModel:
         """The same model with its networks and its default estimator moved to a device."""
         # Copies: moving a module changes it, for whoever else holds it too.
         correction, pixel_model = self.correction, self.pixel_model
+        reader, batch = self.reader, micro_batch(self.settings, device)
         with _enough_memory(device):
             if correction is not None:
                 correction = copy.deepcopy(correction).to(device)
@@ -358,13 +394,16 @@ class FittedModel:
             estimator = self.estimator
             if isinstance(estimator, BlendedEstimator):
                 estimator = _placed(estimator, self.settings, device)
+            if reader.network is not None:
+                reader = replace(reader, network=reader.network.on(device, batch))
         return replace(
             self,
+            reader=reader,
             estimator=estimator,
             correction=correction,
             pixel_model=pixel_model,
             device=device,
-            batch=micro_batch(self.settings, device),
+            batch=batch,
         )
 
     @property
@@ -375,9 +414,31 @@ class FittedModel:
     def holding(self, plan: TilePlan, window: Window) -> FittedModel:
         """The same model with all that a block needs of the scene read now, once."""
         halo = 0 if self.estimator is None else self.estimator.halo
-        needed = plan.read_window(window) if self.network else window
-        needed = needed.expand(halo).clip(self.reader.shape)
+        seen = self._estimated(plan, window)
+        needed = seen.expand(halo).clip(self.reader.shape)
+        if self.reader.network is not None:
+            needed = needed.union(self.reader.network.needs(seen))
         return replace(self, reader=self.reader.holding(needed))
+
+    def _estimated(self, plan: TilePlan, window: Window) -> Window:
+        """What a block asks the estimator, or the paper's network, about."""
+        by_tiles = self.correction is not None or self.pixel_model is not None
+        return plan.read_window(window) if by_tiles else window
+
+    def _informed(
+        self,
+        plan: TilePlan,
+        window: Window,
+        pool: Executor | None,
+        stop: threading.Event | None,
+    ) -> FittedModel:
+        """The same model, which has what its prior network says of a block at hand."""
+        if self.reader.network is None:
+            return self
+        assert self.device is not None
+        with _enough_memory(self.device):
+            seen = self._estimated(plan, window)
+            return replace(self, reader=self.reader.informed([seen], pool=pool, stop=stop))
 
     def block(
         self,
@@ -401,10 +462,11 @@ class FittedModel:
         """
         if self.estimator is None:
             cube = self._blended(plan, window, self._pixel_tiles, pool, stop)
-        else:
-            with _enough_memory(self.device):
-                cube = self.estimator.mean(self.reader.view(window, self.estimator.halo))
-        return self._finished(cube, plan, window, pool, stop)
+            return self._finished(cube, plan, window, pool, stop)
+        model = self._informed(plan, window, pool, stop)
+        with _enough_memory(self.device):
+            cube = self.estimator.mean(model.reader.view_for(self.estimator, window))
+        return model._finished(cube, plan, window, pool, stop)
 
     def estimate(
         self,
@@ -430,15 +492,16 @@ class FittedModel:
         """
         check_uncertainty(self.settings)
         assert self.estimator is not None
+        model = self._informed(plan, window, pool, stop)
         with _enough_memory(self.device):
-            found = self.estimator.predict(self.reader.view(window, self.estimator.halo))
+            found = self.estimator.predict(model.reader.view_for(self.estimator, window))
         empty = np.isnan(found.mean[0])
         deviation, extrapolation = found.deviation, found.extrapolation
         deviation[:, empty] = np.nan
         extrapolation[empty] = np.nan
         if self.lines is not None:
             deviation = self.lines.on_deviation(deviation)
-        cube = self._finished(found.mean, plan, window, pool, stop)
+        cube = model._finished(found.mean, plan, window, pool, stop)
         return Estimate(mean=cube, deviation=deviation, extrapolation=extrapolation)
 
     def _finished(
@@ -664,7 +727,18 @@ def fit(
     lines = None
     if calibration is not None and settings.units == "scene":
         lines = calibration.on_channels(response.centres_nm[used], channels.centres_nm)
-    context = _Context(settings, channels, matrix, reader, labels, statistics, device, tell, kept)
+    context = _Context(
+        settings=settings,
+        channels=channels,
+        band_centres_nm=tuple(map(float, response.centres_nm[used])),
+        matrix=matrix,
+        reader=reader,
+        labels=labels,
+        statistics=statistics,
+        run_device=device,
+        progress=tell,
+        kept=kept,
+    )
     base = FittedModel(
         settings=settings,
         channels=channels,
@@ -695,14 +769,16 @@ def fit(
         products_on_one_thread(),
     ):
         if settings.method == "paper":
-            return _with_pixel_model(base, context, tuple(response.centres_nm[used]))
+            return _with_pixel_model(base, context)
         return _with_estimator(base, context)
 
 
 def may_use_network(settings: Settings, points: PointSpectra | None) -> bool:
     """Return whether a network may take part in a run."""
+    if settings.weights is not None or settings.method in ("dypro", "paper"):
+        return True
     enough = points is not None and len(points) >= GATE_POINTS
-    return settings.method in ("dypro", "paper") or (settings.method == "product" and enough)
+    return settings.method == "product" and enough
 
 
 def estimates_on_gpu(settings: Settings) -> bool:
@@ -904,7 +980,7 @@ def with_surroundings(labels: Labels, reader: SceneReader) -> Labels:
     """The labels with the 9 x 9 pixels of the scene around each."""
     bands = labels.bands.shape[1]
     side = 2 * HALO + 1
-    around = np.full((len(labels), bands, side, side), np.nan, "f4")
+    around = np.empty((len(labels), bands, side, side), "f4")
     tiles = np.stack([labels.rows, labels.cols], axis=1) // STATISTICS_BLOCK
     for tile in np.unique(tiles, axis=0):
         inside = np.flatnonzero((tiles == tile).all(1))
@@ -923,6 +999,7 @@ class _Context:
 
     settings: Settings
     channels: ChannelGrid
+    band_centres_nm: tuple[float, ...]
     matrix: NDArray[np.float64]
     reader: SceneReader
     labels: Labels | None
@@ -956,10 +1033,60 @@ def _with_estimator(base: FittedModel, context: _Context) -> FittedModel:
         return _library_validated(replace(base, estimator=alone), labels, alone)
     library = fit_library(context.channels, context.matrix)
     scale = feature_scale(context.reader, context.statistics)
+    if context.settings.weights is not None:
+        base, context = _with_network(base, context)
     if labels is None or not len(labels):
-        return replace(base, estimator=context.placed(blend_library(library, scale)))
-    context = replace(context, labels=with_surroundings(labels, context.reader))
+        known = base.reader.network is not None
+        blend = blend_library(library, scale, network=known)
+        return replace(base, estimator=context.placed(blend))
+    context = replace(context, labels=_with_features(labels, context))
     return _with_blend(base, context, library, scale)
+
+
+def _with_network(base: FittedModel, context: _Context) -> tuple[FittedModel, _Context]:
+    """Let the estimator see what the network of given weights says of the scene."""
+    settings = context.settings
+    assert settings.weights is not None
+    network = SceneNetwork(
+        model=_trained_model(settings.weights, context),
+        plan=plan_tiles(context.reader.shape, tile=settings.tile, overlap=settings.overlap),
+        channels=len(context.channels),
+        device=context.device,
+        batch=base.batch,
+        precision=settings.precision,
+    )
+    reader = replace(context.reader, network=network)
+    notes = list(base.notes)
+    if context.count < FIT_POINTS:
+        notes.append(
+            f"{context.count} points cannot tell whether the weights' network helps, {FIT_POINTS} "
+            "and more do: its weight in the blend is a guess"
+        )
+    base = replace(
+        base, reader=reader, weights_hash=_weights_hash(settings.weights), notes=tuple(notes)
+    )
+    return base, replace(context, reader=reader)
+
+
+def _weights_hash(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
+def _with_features(labels: Labels, context: _Context) -> Labels:
+    """The labels with all that the default estimator wants to know of their pixels."""
+    labels = with_surroundings(labels, context.reader)
+    network = context.reader.network
+    if network is None:
+        return labels
+    with tile_pool(network.device) as pool:
+        said = network.at(
+            labels.rows,
+            labels.cols,
+            context.reader.window,
+            pool=pool,
+            progress=partial(context.progress, "the weights' network at the points"),
+        )
+    return replace(labels, network=said)
 
 
 def _with_blend(
@@ -968,6 +1095,15 @@ def _with_blend(
     """Fit the default estimator, and a network on it where the method asks for one."""
     assert context.labels is not None
     estimator = context.placed(fit_blend(context.labels, library, scale))
+    if context.reader.network is not None and not estimator.sees_network:
+        # What the points speak against is not computed: neither over the scene nor for the folds.
+        told = (
+            f"the weights' network is not used: its weight in the blend is under {LEAST_WEIGHT:.0%}"
+        )
+        reader = replace(context.reader, network=None)
+        base = replace(base, reader=reader, notes=(*base.notes, told))
+        labels = replace(context.labels, network=None)
+        context = replace(context, reader=reader, labels=labels)
     kept = estimator.parameters if context.count > REFIT_POINTS else None
 
     def fitted_on(labels: Labels) -> BlendedEstimator:
@@ -1062,6 +1198,7 @@ def _with_correction(
 
     labels, settings = context.labels, context.settings
     assert labels is not None
+    reader = context.reader
     plan = CorrectionPlan(seed=settings.seed, net_options=settings.net_options)
     if settings.steps is not None:
         plan = replace(plan, steps=settings.steps)
@@ -1079,6 +1216,8 @@ def _with_correction(
             coverage=Coverage(**about["coverage"]),
             notes=(*base.notes, str(gate)),
         )
+    if reader.network is not None:
+        reader = _informed_around(labels, context)
     folds = spatial_folds(labels.rows, labels.cols, folds=settings.folds, seed=settings.seed)
     errors, found = np.empty_like(labels.spectra), np.zeros_like(labels.spectra)
     deviations = np.empty_like(labels.spectra)
@@ -1092,16 +1231,14 @@ def _with_correction(
         fold_net, _ = train_correction(
             fold_estimator,
             kept,
-            context.reader,
+            reader,
             plan,
             device=context.device,
             progress=_stage(context.progress, stage, stop),
         )
         errors[out] = missing.spectra - fold_estimator.at(missing)
         deviations[out] = fold_estimator.deviation_at(missing)
-        found[out] = correction_at(
-            fold_net, fold_estimator, missing, context.reader, device=context.device
-        )
+        found[out] = correction_at(fold_net, fold_estimator, missing, reader, device=context.device)
 
     with (
         side_by_side(context.device) as workers,
@@ -1130,7 +1267,7 @@ def _with_correction(
         correction, _ = train_correction(
             estimator,
             labels,
-            context.reader,
+            reader,
             plan,
             device=context.device,
             progress=_stage(context.progress, "training on all points"),
@@ -1149,23 +1286,39 @@ def _with_correction(
     return fitted
 
 
-def _with_pixel_model(
-    base: FittedModel, context: _Context, band_centres: tuple[float, ...]
-) -> FittedModel:
+def _informed_around(labels: Labels, context: _Context) -> SceneReader:
+    """The reader with what the weights' network says at hand wherever a correction looks."""
+    from pixelssr_geo.training.correction import CONTEXT
+
+    reader = context.reader
+    assert reader.network is not None
+    # A patch holds its label, wherever it lies in it.
+    windows = [
+        Window(int(row), int(col), 1, 1).expand(CONTEXT).clip(reader.shape)
+        for row, col in zip(labels.rows, labels.cols, strict=True)
+    ]
+    rows, cols = reader.shape
+    if sum(window.height * window.width for window in windows) >= rows * cols:
+        windows = [Window(0, 0, rows, cols)]
+    stage = partial(context.progress, "the weights' network around the points")
+    with tile_pool(reader.network.device) as pool:
+        return reader.informed(windows, pool=pool, progress=stage)
+
+
+def _with_pixel_model(base: FittedModel, context: _Context) -> FittedModel:
     """Train or load the paper's network."""
     from pixelssr_geo.training.pixel import load_pixel_model, save_pixel_model
 
     settings, labels, kept = context.settings, context.labels, context.kept
     if settings.weights is not None:
-        trained = _trained_model(settings.weights, context, band_centres)
-        digest = hashlib.sha256(Path(settings.weights).read_bytes()).hexdigest()[:16]
-        return replace(base, pixel_model=trained, weights_hash=digest)
+        trained = _trained_model(settings.weights, context)
+        return replace(base, pixel_model=trained, weights_hash=_weights_hash(settings.weights))
     if kept is not None and kept.exists():
         model, about = load_pixel_model(kept, device=context.device)
         found = about.get("cross_validation")
         validation = CrossValidation(**found) if found else None
         return replace(base, pixel_model=model, cross_validation=validation)
-    fitted = _train_pixel_model(context, band_centres)
+    fitted = _train_pixel_model(context)
     validation = (
         _validation(labels.take(fitted.held), fitted.held_errors)
         if labels is not None and len(fitted.held)
@@ -1177,9 +1330,7 @@ def _with_pixel_model(
     return replace(base, pixel_model=fitted.model, cross_validation=validation)
 
 
-def _trained_model(
-    path: str, context: _Context, band_centres: tuple[float, ...]
-) -> PixelModel | PretrainedMean:
+def _trained_model(path: str, context: _Context) -> PixelModel | PretrainedMean:
     """The network of a weights file: for this sensor and these channels, or for any.
 
     Raises
@@ -1199,11 +1350,11 @@ def _trained_model(
             net, context.channels, context.matrix, context.statistics.mean, seed=settings.seed
         )
     model, _ = load_pixel_model(path, device=device, scan_backend=backend)
-    _check_weights(path, model, band_centres, context.channels)
+    _check_weights(path, model, context.band_centres_nm, context.channels)
     return replace(model, seed=settings.seed)
 
 
-def _train_pixel_model(context: _Context, band_centres: tuple[float, ...]) -> PixelFit:
+def _train_pixel_model(context: _Context) -> PixelFit:
     """Train the paper's network; see :func:`pixelssr_geo.training.pixel.train_pixel`."""
     from pixelssr_geo.losses import LossWeights
     from pixelssr_geo.training.pixel import PixelPlan, train_pixel
@@ -1235,7 +1386,7 @@ def _train_pixel_model(context: _Context, band_centres: tuple[float, ...]) -> Pi
         prior,
         plan,
         gain=gain,
-        band_centres_nm=band_centres,
+        band_centres_nm=context.band_centres_nm,
         channel_centres_nm=tuple(context.channels.centres_nm),
         weights=LossWeights(*settings.loss_weights),
         device=context.device,
@@ -1377,7 +1528,8 @@ def _label_notes(settings: Settings, labels: Labels | None) -> list[str]:
             return ["the points are used to measure the error alone"]
         case ("paper", _, _) | (_, _, True):
             return []
-    return ["no usable point: the cube rests on the spectral library alone"]
+    also = "" if settings.weights is None else " and the weights' network"
+    return [f"no usable point: the cube rests on the spectral library{also} alone"]
 
 
 def _idle_on_cpu(settings: Settings) -> list[str]:

@@ -24,6 +24,8 @@ class Labels:
     """Field spectra on the cube's channels, reflectance, ``(point, channel)``."""
     surroundings: NDArray[np.float32] | None = None
     """The scene around each pixel, ``(point, band, 9, 9)``, NaN without data; None: not read."""
+    network: NDArray[np.float64] | None = None
+    """What a trained network says there, reflectance, ``(point, channel)``; None: no such network."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -31,6 +33,7 @@ class Labels:
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Labels:
         """The labels at ``index`` (integers or a boolean mask), in that order."""
         around = None if self.surroundings is None else self.surroundings[index]
+        said = None if self.network is None else self.network[index]
         return Labels(
-            self.rows[index], self.cols[index], self.bands[index], self.spectra[index], around
+            self.rows[index], self.cols[index], self.bands[index], self.spectra[index], around, said
         )

@@ -155,6 +155,8 @@ class Summary:
     """Method."""
     gate: float | None
     """How far the network's correction was let through, or None when none was tried."""
+    blend: dict[str, float] | None
+    """Weight of each prior mean of the estimator, by its name; None where the method blends none."""
     net: str | None
     """Network behind the cube, or None."""
     weights: str | None
@@ -199,6 +201,9 @@ class Summary:
             told += [f"{'calibrated' if not n else '':<10}  {line}" for n, line in enumerate(lines)]
         if self.units == "scene":
             told.append("units       the scene's own: the calibration is undone in the cube")
+        if self.blend is not None:
+            parts = [f"{name} {weight:.2f}" for name, weight in self.blend.items() if weight]
+            told.append(f"blend       {', '.join(parts)}")
         if self.cross_validation is not None:
             error = self.cross_validation
             told.append(
@@ -567,9 +572,9 @@ def run_cluster(
     """
     from pixelssr_geo.tiling.cluster import cluster_client
 
-    network = settings.method in NETWORK_METHODS and settings.device != "cpu"
-    needed = workers is not None and (network or estimates_on_gpu(settings))
-    local = needed and resolve_device(settings.device).type == "cuda"
+    networks = settings.method in NETWORK_METHODS or settings.weights is not None
+    needed = (networks and settings.device != "cpu") or estimates_on_gpu(settings)
+    local = workers is not None and needed and resolve_device(settings.device).type == "cuda"
     resources = GPU if local else None
     with cluster_client(workers=workers, scheduler=scheduler, resources=resources) as client:
         yield client
@@ -805,6 +810,8 @@ def _template(scene: xr.DataArray, points: PointSpectra | None, model: FittedMod
     }
     if model.gate is not None:
         attrs["gate"] = str(model.gate)
+    if model.blend is not None:
+        attrs["blend"] = json.dumps(model.blend)
     if model.calibration is not None:
         attrs["calibration"] = json.dumps(model.calibration.told(model.bands))
         attrs["value_units"] = model.settings.units
@@ -966,6 +973,7 @@ def _summary(
         msi_residual_rmse=residual,
         method=model.settings.method,
         gate=model.gate.value if model.gate else None,
+        blend=model.blend,
         net=model.network,
         weights=model.weights_hash,
         device=device,
@@ -984,6 +992,8 @@ def _scan_backend(model: FittedModel) -> str | None:
         options = model.correction.net.options
     elif model.pixel_model is not None:
         options = model.pixel_model.net.options
+    elif model.reader.network is not None:
+        options = model.reader.network.model.net.options
     else:
         return None
     from pixelssr_geo.nets.scan import chosen_backend

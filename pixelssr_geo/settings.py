@@ -72,7 +72,8 @@ class Settings(BaseModel):
     reject_outliers: bool = False
     """Leave out points that disagree strongly with the scene, after calibration."""
     weights: str | None = None
-    """Trained weights to use instead of training (method ``paper``)."""
+    """Trained weights: with method ``paper`` the network that gives the cube, instead of training
+    one; with ``product``, ``estimator`` and ``dypro`` one more prior mean of the estimator."""
     steps: int | None = Field(default=None, ge=1)
     """Training steps of a network; by default 50 for a correction and 200 for ``paper``."""
     folds: int = Field(default=3, ge=2, le=20)
@@ -97,16 +98,21 @@ class Settings(BaseModel):
     def _fit_together(self) -> Settings:
         if self.overlap >= self.tile:
             raise ValueError(f"overlap {self.overlap} must be smaller than tile {self.tile}")
-        if self.weights is not None and self.method != "paper":
-            raise ValueError(f"weights need method 'paper', not '{self.method}'")
+        if self.weights is not None and self.method in ("ridge", "library"):
+            raise ValueError(
+                "weights need method 'product', 'estimator', 'dypro' or 'paper', "
+                f"'{self.method}' has no place for a network"
+            )
         if self.method != "paper":
             self._refuse(PAPER_ONLY, f"needs method 'paper', not '{self.method}'")
-        if self.method not in ("product", "dypro", "paper"):
+        if self.method not in ("product", "dypro", "paper") and self.weights is None:
             self._refuse(("net_options",), f"needs a network, method '{self.method}' has none")
-        if self.weights is not None:
+        if self.weights is not None and self.method == "paper":
             self._refuse((*PAPER_ONLY, "steps"), "does not go with weights, which bring their own")
-            if self.net_options.keys() - {"scan_backend"}:
-                raise ValueError("net_options do not go with weights, which bring their own")
+        # What the product trains beside them takes options.
+        brought = self.weights is not None and self.method in ("paper", "estimator")
+        if brought and self.net_options.keys() - {"scan_backend"}:
+            raise ValueError("net_options do not go with weights, which bring their own")
         if self.units == "scene" and self.calibrate == "none":
             raise ValueError(
                 "units 'scene' undoes a calibration and there is none, the cube has the scene's "

@@ -523,9 +523,9 @@ class TestWeights:
             )
         assert told == []
 
-    def test_weights_without_the_paper_are_refused(self) -> None:
-        with pytest.raises(SettingsError, match="weights need method 'paper'"):
-            fitted(0, method="product", weights="w.safetensors")
+    def test_weights_without_a_place_for_a_network_are_refused(self) -> None:
+        with pytest.raises(SettingsError, match="'ridge' has no place for a network"):
+            fitted(0, method="ridge", weights="w.safetensors")
 
     @pytest.mark.parametrize("kind", ["gamma-correlated", "gaussian"])
     def test_every_prior_can_be_trained_with(self, kind: str) -> None:

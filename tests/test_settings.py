@@ -59,6 +59,7 @@ def test_training_settings_belong_to_the_papers_method(option):
     [
         ({"method": "ridge", "net_options": {"width": 8}}, "method 'ridge' has none"),
         ({"method": "paper", "weights": "w", "net_options": {"width": 8}}, "bring their own"),
+        ({"method": "estimator", "weights": "w", "net_options": {"width": 8}}, "bring their own"),
         ({"method": "paper", "weights": "w", "label_ratio": 0.5}, "label_ratio does not go with"),
         ({"method": "paper", "weights": "w", "steps": 3}, "steps does not go with"),
         ({"method": "paper", "loss_weights": (float("nan"), 1, 1, 1)}, "finite number"),
@@ -93,11 +94,22 @@ def test_a_file_that_is_not_toml_is_refused_in_one_line(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("method", ["product", "estimator", "ridge", "library", "dypro"])
-def test_weights_belong_to_the_papers_method(method):
-    with pytest.raises(SettingsError, match=f"weights need method 'paper', not '{method}'"):
+@pytest.mark.parametrize("method", ["ridge", "library"])
+def test_weights_need_a_method_with_a_place_for_a_network(method):
+    with pytest.raises(SettingsError, match=f"'{method}' has no place for a network"):
         Settings.of(method=method, weights="net.safetensors")
-    assert Settings.of(method="paper", weights="net.safetensors").weights == "net.safetensors"
+
+
+@pytest.mark.parametrize("method", ["product", "estimator", "dypro", "paper"])
+def test_weights_go_with_a_scan_backend(method):
+    options = {"weights": "net.safetensors", "net_options": {"scan_backend": "torch"}}
+    assert Settings.of(method=method, **options).weights == "net.safetensors"
+
+
+@pytest.mark.parametrize("method", ["product", "dypro"])
+def test_what_is_trained_beside_weights_takes_options(method):
+    options = {"weights": "net.safetensors", "net_options": {"width": 8}, "steps": 3}
+    assert Settings.of(method=method, **options).steps == 3
 
 
 def test_settings_do_not_change():

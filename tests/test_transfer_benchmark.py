@@ -42,10 +42,10 @@ def test_a_shuffled_cube_keeps_its_spectra(transfer):
 
 
 def test_the_tables_have_means_over_seeds_and_gains_over_the_estimator(transfer):
-    def row(variant, estimate, points, psnr, sam):
+    def row(variant, estimate, points, psnr, sam, weight=""):
         return {
             "variant": variant, "scene": "jasper", "points": points, "estimate": estimate,
-            "psnr": psnr, "sam": sam,
+            "psnr": psnr, "sam": sam, "weight": weight,
         }  # fmt: skip
 
     shown = transfer.table(
@@ -54,6 +54,8 @@ def test_the_tables_have_means_over_seeds_and_gains_over_the_estimator(transfer)
             row("made", "net", "0", "31.0", "4.0"),
             row("none", "estimator", "10", "33", "1"),
             row("made", "corrected", "10", "32.5", "1.25"),
+            row("made", "with net", "10", "33.25", "1.0", "0.125"),
+            row("made", "with net", "10", "33.75", "1.0", "0.375"),
             row("same", "estimator", "10", "40", "1"),
             row("same", "corrected", "10", "41", "0.5"),
         ]
@@ -62,6 +64,7 @@ def test_the_tables_have_means_over_seeds_and_gains_over_the_estimator(transfer)
     assert "| trained on | estimate | jasper, 2 | jasper, 10 | jasper, 100 |" in shown
     assert "| none | estimator |  | 33.00 |  |" in shown
     assert "| made | corrected |  | -0.50 |  |" in shown
+    assert "| made | with net |  | +0.50 / 0.25 |  |" in shown
     assert "| same | corrected |  | +1.00 |  |" in shown
 
 
@@ -89,10 +92,11 @@ def test_a_scene_is_scored_from_training_to_table(transfer, benchmark_data, tmp_
         most_points=2,
     )  # fmt: skip
     found = list(transfer.cells("supervised", "muufl", 0, options))
-    assert [(points, estimate) for points, estimate, _, _ in found] == [
-        (0, "net"), (0, "library+net"), (0, "mean+net"), (2, "on net"), (2, "on library+net"),
+    assert [(points, estimate) for points, estimate, *_ in found] == [
+        (0, "net"), (0, "with net"), (2, "with net"),
     ]  # fmt: skip
-    known = {(p, e): score for p, e, score, _ in transfer.cells("none", "muufl", 0, options)}
+    assert [weight is None for *_, weight, _ in found] == [True, False, False]
+    known = {(p, e): score for p, e, score, *_ in transfer.cells("none", "muufl", 0, options)}
     # One step moves next to nothing, so the network is still the regression that it starts from.
     assert abs(found[0][2][0] - known[0, "ratios"][0]) < 0.2
     assert abs(known[0, "library"][0] - 33.56) < 0.05

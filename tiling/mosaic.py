@@ -169,6 +169,93 @@ def blend_block(
     return cube
 
 
+def blend_windows(
+    plan: TilePlan,
+    windows: Sequence[Window],
+    tile_function: TileFunction,
+    read: ReadFunction,
+    *,
+    channels: int,
+    batch: MicroBatch,
+    stop: threading.Event | None = None,
+    pool: Executor | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> list[NDArray[np.float32]]:
+    """Compute what :func:`blend_block` gives of several windows, every tile once.
+
+    For windows that lie beside each other or far apart, such as the pixels under points: the values
+    are the same to the last bit.
+
+    Parameters
+    ----------
+    plan, tile_function, channels, batch, stop, pool
+        See :func:`blend_block`.
+    windows
+        Within the scene; they may overlap.
+    read
+        Called with the part of each tile that lies within the scene.
+    progress
+        Called with the tiles that are done and how many there are.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        float32, ``(channels, height, width)`` of each window; NaN where the scene has no data.
+
+    Raises
+    ------
+    SettingsError, concurrent.futures.CancelledError
+        See :func:`blend_block`.
+    """
+    row_weights = axis_weights(plan.row_starts, plan.tile, plan.overlap)
+    col_weights = axis_weights(plan.col_starts, plan.tile, plan.overlap)
+    touched: dict[int, list[int]] = {}
+    for number, window in enumerate(windows):
+        for index in plan.tiles_of(window):
+            touched.setdefault(index, []).append(number)
+    order = sorted(touched)
+    cubes = [np.zeros((channels, *window.shape), dtype=np.float32) for window in windows]
+    known = [np.zeros(window.shape, dtype=np.bool_) for window in windows]
+
+    def compute(some: Sequence[int]) -> list[tuple[int, NDArray[np.bool_], NDArray[np.float32]]]:
+        """Of the tiles with data: index, valid pixels within the scene, and result."""
+        if stop is not None and stop.is_set():
+            raise CancelledError("windows given up: the run was stopped")
+        cut = []
+        for index in some:
+            scene = np.asarray(read(plan.tile_window(index).clip(plan.shape)), dtype=np.float32)
+            valid: NDArray[np.bool_] = np.all(np.isfinite(scene), axis=0)
+            if valid.any():
+                inside = Window(0, 0, *valid.shape)
+                cut.append((index, valid, _cut(scene, valid, inside, plan.tile)))
+        if not cut:
+            return []
+        stack = np.stack([tile for *_, tile in cut])
+        indices = np.array([index for index, *_ in cut], dtype=np.int64)
+        results = batch.run(tile_function, stack, indices, channels)
+        return [(index, valid, one) for (index, valid, _), one in zip(cut, results, strict=True)]
+
+    stacks = [order[start : start + batch.size] for start in range(0, len(order), batch.size)]
+    done = 0
+    for some, found in zip(stacks, _in_order(pool, compute, stacks), strict=True):
+        for index, valid, values in found:
+            tile = plan.tile_window(index)
+            row, col = divmod(index, len(plan.col_starts))
+            for number in touched[index]:
+                shared = tile.intersect(windows[number])
+                rows, cols = shared.relative_to(tile).slices
+                at = shared.relative_to(windows[number]).slices
+                weights = row_weights[row, rows, None] * col_weights[col, cols]
+                cubes[number][:, *at] += weights * values[:, rows, cols]
+                known[number][at] |= valid[rows, cols]
+        done += len(some)
+        if progress is not None:
+            progress(done, len(order))
+    for cube, valid in zip(cubes, known, strict=True):
+        cube[:, ~valid] = np.nan
+    return cubes
+
+
 def _in_order(
     pool: Executor | None, function: Callable[[_Item], _Result], items: Sequence[_Item]
 ) -> Iterator[_Result]:

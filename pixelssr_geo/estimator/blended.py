@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from pixelssr_geo.estimator.arrays import empty_beside, functions_of, pixels_first, single
-from pixelssr_geo.estimator.blend import blend_weights
+from pixelssr_geo.estimator.blend import LEAST_WEIGHT, blend_weights
 from pixelssr_geo.estimator.contract import Estimate
 from pixelssr_geo.estimator.kernel import (
     FIT_POINTS,
@@ -57,6 +57,7 @@ TRUST = {
     "none": 1.0,
     "linear": 0.5,
     "quadratic": 0.5,
+    "network": 0.5,
 }
 """Weights before any error was seen: those that hold on most scenes count more."""
 
@@ -64,6 +65,10 @@ STRANGE, MOST_TRUST = 0.07, 20.0
 """How far points leave the library where its regressions with the gains of the points are trusted
 as the table says; with the fourth power of it more or less, and so many times at the most. Radiance
 and counts lie beyond, reflectance of usual ground below."""
+
+LEAST_NETWORK, MOST_NETWORK = 1e-6, 4.0
+"""Limits of the factor on the trust in a network: the fourth power of the library's error at the
+points over its own. At the most it is trusted as the library is."""
 
 REGRESSION_POINTS = 50
 """Labels from which plain regressions on the points, linear and quadratic, take part: they go on
@@ -254,7 +259,7 @@ class BlendedEstimator:
     means: tuple[PriorMean, ...]
     """Prior means that carry weight."""
     shares: tuple[float, ...]
-    """Their weights, which sum to one."""
+    """Their weights, which sum to one with :attr:`network`."""
     process: PointProcess | None
     """What the points add; None without points."""
     library: Ridge
@@ -269,6 +274,8 @@ class BlendedEstimator:
     """Of the kernel, by the prior means that they serve: ``library`` and ``none``."""
     widening: float = 1.0
     """Factor on the standard deviation that errors at withheld points ask for."""
+    network: float = 0.0
+    """Weight of one more prior mean: what a trained network says, which is handed in."""
     elsewhere: OnDevice | None = None
     """Computes windows on a device of torch; None where NumPy does."""
 
@@ -276,6 +283,11 @@ class BlendedEstimator:
     def halo(self) -> int:
         """Pixels around a window that :meth:`predict` wants to see."""
         return 0 if self.process is None else HALO
+
+    @property
+    def sees_network(self) -> bool:
+        """Whether views and labels have to say what a trained network says."""
+        return self.network > 0
 
     def moved(self, rows: int, cols: int) -> BlendedEstimator:
         """The same estimator for a scene whose first pixel lies elsewhere: the points move along."""
@@ -327,6 +339,9 @@ class BlendedEstimator:
             features = label_features(labels, self.process.scale.level)
             inputs = kernel_inputs(features, self.process.scale)
             mean = mean + self.process.residual_at(inputs)
+        if self.sees_network:
+            assert labels.network is not None
+            mean = mean + self.network * labels.network
         return self.projection(mean, labels.bands)
 
     def deviation_at(self, labels: Labels) -> NDArray[np.float64]:
@@ -349,7 +364,10 @@ class BlendedEstimator:
         return self._over(view, whole=False)[0]
 
     def _prior(self, bands: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The blend of the prior means ``(..., channel)``, in agreement with the scene."""
+        """The blend of the bands' prior means ``(..., channel)``, in agreement with the scene.
+
+        The network's part comes later: another projection leaves of it what no band sees.
+        """
         total: Any = sum(
             share * mean.predict(bands) for share, mean in zip(self.shares, self.means, strict=True)
         )
@@ -370,7 +388,10 @@ class BlendedEstimator:
             if rest is not None and told is not None:
                 rest[:-1, part], rest[-1, part] = (values[..., :size] for values in told)
         mean = mean.reshape(count, *view.inner.shape[1:])
-        if there is None:
+        if self.sees_network:
+            assert view.network is not None
+            mean += np.float32(self.network) * view.network
+        if there is None or self.sees_network:
             mean = self.projection.on_cube(mean, view.inner)
         nothing = ~np.isfinite(view.inner).all(0)
         mean[:, nothing] = np.nan
@@ -460,22 +481,36 @@ def _filled(features: PixelFeatures, first: int, last: int) -> PixelFeatures:
     )
 
 
-def blend_library(library: LibraryPrior, scale: FeatureScale | None = None) -> BlendedEstimator:
-    """The estimator without points: the library's prior means by the trust in them."""
+def blend_library(
+    library: LibraryPrior, scale: FeatureScale | None = None, *, network: bool = False
+) -> BlendedEstimator:
+    """The estimator without points: prior means by the trust in them.
+
+    Parameters
+    ----------
+    library
+        What the library says, its shapes included.
+    scale
+        Of the scene's features.
+    network
+        Whether views say what a trained network says: one more prior mean.
+    """
     means = _library_means(library, 1e-9 if scale is None else scale.least_brightness)
-    weights = blend_weights(np.zeros((len(means), 1, 1)), np.array([TRUST[name] for name in means]))
-    named = dict(zip(means, map(float, weights), strict=True))
+    names = [*means, "network"] if network else list(means)
+    weights = blend_weights(np.zeros((len(names), 1, 1)), np.array([TRUST[name] for name in names]))
+    named = dict(zip(names, map(float, weights), strict=True))
     none = np.empty((0, len(library.error)))
     return BlendedEstimator(
         library.projection,
         tuple(means.values()),
-        tuple(named.values()),
+        tuple(named[name] for name in means),
         None,
         library.regression,
         library.error,
         none,
         named,
         {},
+        network=named.get("network", 0.0),
     )
 
 
@@ -491,7 +526,8 @@ def fit_blend(
     Parameters
     ----------
     labels
-        Labelled pixels with the usable bands only, one at least, their surroundings known.
+        Labelled pixels with the usable bands only, one at least, their surroundings known. Where
+        they say what a trained network says, it is one more prior mean.
     library
         What the library says for the same bands and channels, its shapes included.
     scale
@@ -527,24 +563,29 @@ class _BlendFit:
             name: self._residual(mean, labels.take(self.used)) for name, mean in self.means.items()
         }
         self.parameters = dict(parameters) if parameters else self._fitted_parameters()
+        if labels.network is not None:
+            # After the kernel is fitted: a network that knows nothing must not disturb it.
+            self.residuals["network"] = self._missed(labels, labels.network)[self.used]
         self.solvers = {
             name: _Solver(self.distances.kernel(found)) for name, found in self.parameters.items()
         }
 
     def estimator(self) -> BlendedEstimator:
         regressions = self._regressions()
-        errors = {name: self._left_out(name) for name in self.means}
+        errors = {name: self._left_out(name) for name in self.residuals}
         errors |= {name: error for name, (_, error) in regressions.items()}
         trust = np.array([self._trust(name) for name in errors])
         if self.count < FIT_POINTS:
             weights = trust / trust.sum()
+            weights[weights < LEAST_WEIGHT] = 0
+            weights /= weights.sum()
         else:
             stacked = np.stack(list(errors.values()))
             weights = blend_weights(stacked, trust)
         named = dict(zip(errors, map(float, weights), strict=True))
         means: dict[str, PriorMean] = {**self.means}
         means |= {name: regression for name, (regression, _) in regressions.items()}
-        kept = {name: weight for name, weight in named.items() if weight > 0}
+        kept = {name: named[name] for name in means if named[name] > 0}
         return BlendedEstimator(
             projection=self.projection,
             means=tuple(means[name] for name in kept),
@@ -555,10 +596,16 @@ class _BlendFit:
             left_out=self._all_left_out(errors, named, means),
             weights=named,
             parameters=self.parameters,
+            network=named.get("network", 0.0),
         )
 
     def _trust(self, name: str) -> float:
-        """Weight of an estimate before its errors are seen."""
+        """Weight of an estimate before its left-out errors are seen."""
+        if name == "network":
+            # It may be of any quality, and neither it nor the library has seen the points.
+            library, network = ((self.residuals[at] ** 2).sum() for at in ("library", name))
+            better = float(library / max(network, 1e-30)) ** 2
+            return TRUST[name] * min(max(better, LEAST_NETWORK), MOST_NETWORK)
         if name != "gains":
             return TRUST[name]
         assert self.library.space is not None
@@ -583,9 +630,12 @@ class _BlendFit:
         )
 
     def _residual(self, mean: PriorMean, labels: Labels) -> NDArray[np.float64]:
-        """What a mean leaves at labels, as far as no band sees it: the bands settle the rest."""
-        found = self.projection(mean.predict(labels.bands), labels.bands)
-        return self.projection.null_part(labels.spectra - found)
+        """What a mean leaves at labels."""
+        return self._missed(labels, mean.predict(labels.bands))
+
+    def _missed(self, labels: Labels, found: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Truth minus estimate as far as no band sees it: the bands settle the rest."""
+        return self.projection.null_part(labels.spectra - self.projection(found, labels.bands))
 
     def _served(self, name: str) -> str:
         """Which of the parameters serve a mean."""
@@ -648,7 +698,7 @@ class _BlendFit:
         blocks = np.split(features, np.cumsum(widths))
         plain = np.zeros((len(self.library.error), len(features)))
         bells = np.zeros((len(_BELLS), len(self.library.error), len(self.used)))
-        for name in self.means:
+        for name in self.residuals:
             served = self._served(name)
             found = self.parameters[served]
             solution = self.solvers[served].solve(self.residuals[name], np.exp(found.noise))[0]
@@ -673,7 +723,7 @@ class _BlendFit:
         That of no library is the spectrum itself: large, and explained by other parameters.
         """
         found, solver = self.parameters["library"], self.solvers["library"]
-        shares = {name: weights[name] for name in self.means if self._served(name) == "library"}
+        shares = {name: weights[name] for name in self.residuals if self._served(name) == "library"}
         if not any(shares.values()):
             energies = {name: float((self.residuals[name] ** 2).sum()) for name in shares}
             shares[min(energies, key=lambda name: energies[name])] = 1.0
@@ -717,15 +767,15 @@ class _BlendFit:
         process = self._process(weights)
         found = np.asarray(
             sum(
-                weight * means[name].predict(self.labels.bands)
-                for name, weight in weights.items()
-                if weight > 0
+                weights[name] * mean.predict(self.labels.bands)
+                for name, mean in means.items()
+                if weights[name] > 0
             )
         )
         found = found + process.residual_at(self.inputs)
-        every = self.projection.null_part(
-            self.labels.spectra - self.projection(found, self.labels.bands)
-        )
+        if self.labels.network is not None:
+            found = found + weights["network"] * self.labels.network
+        every = self._missed(self.labels, found)
         every[self.used] = blended
         return every
 

@@ -51,6 +51,10 @@ class Estimator(Protocol):
     def halo(self) -> int:
         """Pixels around a window that :meth:`predict` wants to see."""
 
+    @property
+    def sees_network(self) -> bool:
+        """Whether views and labels have to say what a trained network says."""
+
     def at(self, labels: Labels) -> NDArray[np.float64]:
         """Mean spectra at labelled pixels, ``(label, channel)``."""
 

@@ -47,6 +47,11 @@ class PixelEstimator:
         """Pixels around a window that :meth:`predict` wants to see: none."""
         return 0
 
+    @property
+    def sees_network(self) -> bool:
+        """Whether views and labels have to say what a trained network says: no."""
+        return False
+
     def at(self, labels: Labels) -> NDArray[np.float64]:
         """Mean spectra at labelled pixels, ``(label, channel)``."""
         return self._at(labels.bands)

@@ -245,9 +245,7 @@ class FeatureScale:
         return float(max(noise, 0.02 * self.brightness, 1e-9))
 
 
-def feature_level(
-    mean: NDArray[np.float64], deviation: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def feature_level(mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:
     """What is added to bands before the logarithm, ``(band,)``: their mean over the scene.
 
     A tenth of the deviation at least: a level of zero or below would leave no logarithm.

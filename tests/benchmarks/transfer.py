@@ -20,21 +20,20 @@ Potsdam and the 64-channel MUUFL crop. Variants:
     no-context    supervised, the pixels of every cube shuffled: no neighbourhood
     all           supervised with the two further cubes
     more-steps    supervised, three times as long
-    same          the upper half of the very scene; here the lower half alone is scored
+    same          the upper half of the very scene; here the lower half alone is scored, and of the
+                  points those in it are used, about half of them
     same-long     the same, for the bands of GF-6 PMS alone and four times as long
 
 What is scored, PSNR (peak 1) and SAM over the pixels without a label:
 
     library       method `library`: the regression on reflectance
     ratios        the scale-free library regression that the network starts from
-    mean          mean of `library` and `ratios`
     pooled        `ratios` with the training cubes' spectra among the mixtures
     regression    in `same`: degree-2 ridge on all spectra of the upper half
     net           `ratios` and the network's change
-    library+net   `library` and the network's change
-    mean+net      mean of `library`, `ratios` and `net`: a blend that knows no better
-    estimator     with points: library and points, no network
-    on ratios, on net, on library+net    the same with that in place of the library's estimate
+    estimator     method `estimator`: what the product gives without weights
+    with net      the same with `net` as one more prior mean: what it gives with `--weights`
+    with pooled, with regression    the same with one of these in the network's place
     corrected     in `points`: `estimator` and the network's change, with the estimate as its guide
 
 Finished cells of an existing CSV are not run again, and weights in `--weights` are not trained
@@ -55,14 +54,28 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
 import torch
 
-from pixelssr_geo.estimator import SceneStatistics, fit_estimator, fit_library, usable_bands
+from pixelssr_geo.estimator import (
+    HALO,
+    BlendedEstimator,
+    blend_library,
+    fit_blend,
+    fit_library,
+    library_alone,
+    usable_bands,
+)
 from pixelssr_geo.estimator.ridge import fit_ridge, standardised
-from pixelssr_geo.fitting import SceneReader
+from pixelssr_geo.fitting import (
+    SceneReader,
+    feature_scale,
+    scene_statistics,
+    with_surroundings,
+)
 from pixelssr_geo.metrics import psnr, sam
 from pixelssr_geo.pairing import pair_points
 from pixelssr_geo.points import read_points
@@ -80,10 +93,13 @@ from pixelssr_geo.training.pretrained import (
     save_residual_net,
 )
 
+if TYPE_CHECKING:
+    from pixelssr_geo.labels import Labels
+
 HERE = Path(__file__).resolve()
 FIELDS = (
-    "variant", "scene", "points", "seed", "estimate", "psnr", "sam", "steps", "width", "fit",
-    "seconds",
+    "variant", "scene", "points", "seed", "estimate", "psnr", "sam", "weight", "steps", "width",
+    "fit", "seconds",
 )  # fmt: skip
 POINTS = {
     "potsdam": (2, 18, 184),
@@ -219,10 +235,11 @@ class Scene:
             scale=1,
         )
         self.reader = SceneReader(np.asarray(self.opened.values, "f4")[self.used])
-        self.bands = self.reader.window(Window(0, 0, *self.reader.shape))
+        self.view = self.reader.view(Window(0, 0, *self.reader.shape), HALO)
+        self.bands = self.view.inner
         self.valid = np.isfinite(self.bands[0]) & np.isfinite(self.truth).all(0)
-        known = self.bands[:, self.valid].astype("f8")
-        self.statistics = SceneStatistics(known.mean(1), known.std(1))
+        self.statistics = scene_statistics(self.reader, lambda *_: None)
+        self.scale = feature_scale(self.reader, self.statistics)
         self.library = fit_library(self.channels, self.response)
         self.scored = self.valid
 
@@ -230,22 +247,32 @@ class Scene:
         """The valid pixels that variant ``same`` has not seen."""
         return self.valid & (np.arange(len(self.valid)) >= len(self.valid) // 2)[:, None]
 
-    def labels(self, count: int):
+    def labels(self, count: int) -> Labels | None:
+        """The points where the scene is scored, with what lies around them; None for no points."""
+        if not count:
+            return None
         path = (
             data_folder().parent / "benchmark" / self.name / f"points_{count:04d}_s{self.seed}.gpkg"
         )
         labels = pair_points(self.opened, read_points(path), channels=self.channels).labels
-        return replace(labels, bands=labels.bands[:, self.used])
+        used = replace(labels, bands=labels.bands[:, self.used])
+        # Where a network was trained, it has seen what the points tell.
+        used = used.take(self.scored[used.rows, used.cols])
+        return with_surroundings(used, self.reader) if len(used) else None
 
-    def estimated_on(self, shift: np.ndarray, labels, filled: np.ndarray) -> np.ndarray:
-        """The estimator with another estimate in place of the library's, from which it differs so.
+    def estimator(self, labels: Labels | None, said: np.ndarray | None = None) -> BlendedEstimator:
+        """The product's, with what a network, or something else, says of the scene."""
+        if labels is None:
+            return blend_library(self.library, self.scale, network=said is not None)
+        if said is not None:
+            there = said[:, labels.rows, labels.cols].T.astype("f8")
+            labels = replace(labels, network=there)
+        return fit_blend(labels, self.library, self.scale)
 
-        What is added is taken off the labels first and put back afterwards, which needs nothing of
-        the estimator; it must be in the null space of the response.
-        """
-        there = shift[:, labels.rows, labels.cols].T.astype("f8")
-        moved = replace(labels, spectra=labels.spectra - there)
-        return fit_estimator(moved, self.library, self.statistics).mean(filled) + shift
+    def estimated(self, labels: Labels | None, said: np.ndarray | None = None) -> np.ndarray:
+        """Its mean over the scene."""
+        view = replace(self.view, network=said)
+        return self.estimator(labels, said).mean(view)
 
     def over(self, function) -> np.ndarray:
         """A function of tiles ``(n, band, y, x)`` and their windows over the scene, blended."""
@@ -321,11 +348,10 @@ def shuffled_tiles(function):
 
 
 def cells(variant: str, name: str, seed: int, options: argparse.Namespace):
-    """Yield (points, estimate, (psnr, sam), fit) of one scene."""
+    """Yield (points, estimate, (psnr, sam), weight or None, fit) of one scene."""
     scene = Scene(name, seed)
     filled = np.where(scene.valid, scene.bands, scene.statistics.mean[:, None, None]).astype("f4")
-    library = fit_estimator(None, scene.library, scene.statistics).mean(filled)
-    base = variant == "none"
+    alone, base = variant == "none" or variant.startswith("same"), variant == "none"
     if variant.startswith("same"):
         scene.scored = scene.lower_half()
     if base:
@@ -334,55 +360,55 @@ def cells(variant: str, name: str, seed: int, options: argparse.Namespace):
         path, fit = trained(variant, name, options)
         net, _ = load_residual_net(path, device=torch.device(options.device))
     mean = PretrainedMean.of(net, scene.channels, scene.response, scene.statistics.mean)
-    ratios = mean.library(filled[None])[0]
+
+    def tiles(stack: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        return mean.tiles(stack, numbers=numbers)
+
+    if alone:
+        yield 0, "library", scene.scores(library_alone(scene.library).mean(scene.view)), None, fit
+        yield 0, "ratios", scene.scores(mean.library(filled[None])[0]), None, fit
+    maps: dict[str, np.ndarray] = {}
     if base:
-        cube = ratios
-        yield 0, "library", scene.scores(library), fit
-        yield 0, "ratios", scene.scores(ratios), fit
-        yield 0, "mean", scene.scores((library + ratios) / 2), fit
-        yield 0, "pooled", scene.scores(pooled(scene, training_cubes(name, "supervised"))), fit
-    else:
-
-        def tiles(stack: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-            return mean.tiles(stack, numbers=numbers)
-
-        cube = scene.over(shuffled_tiles(tiles) if variant == "no-context" else tiles)
-        if variant.startswith("same"):
-            yield 0, "library", scene.scores(library), fit
-            yield 0, "ratios", scene.scores(ratios), fit
-            yield 0, "regression", scene.scores(regression(scene)), fit
-        yield 0, "net", scene.scores(cube), fit
-        yield 0, "library+net", scene.scores(library + cube - ratios), fit
-        yield 0, "mean+net", scene.scores((library + ratios + cube) / 3), fit
-    cube = np.where(np.isfinite(cube), cube, ratios)
-    means = {"on ratios": ratios}
+        maps["pooled"] = pooled(scene, training_cubes(name, "supervised"))
+    if variant.startswith("same"):
+        maps["regression"] = regression(scene)
     if not base:
-        means = {"on net": cube, "on library+net": library + cube - ratios}
-    for count in POINTS[name]:
+        maps["net"] = scene.over(shuffled_tiles(tiles) if variant == "no-context" else tiles)
+    for estimate, cube in maps.items():
+        yield 0, estimate, scene.scores(cube), None, fit
+    for count in (0, *POINTS[name]):
         if count > options.most_points:
             continue
         labels = scene.labels(count)
-        if base or variant.startswith("same"):
-            estimator = fit_estimator(labels, scene.library, scene.statistics)
-            yield count, "estimator", scene.scores(estimator.mean(filled), labels), fit
-        for estimate, other in means.items():
-            found = scene.estimated_on(other - library, labels, filled)
-            yield count, estimate, scene.scores(found, labels), fit
-        if base or not net.corrects:
+        if count and labels is None:
             continue
-        estimator = fit_estimator(labels, scene.library, scene.statistics)
+        if alone:
+            yield count, "estimator", scene.scores(scene.estimated(labels), labels), None, fit
+        for estimate, said in maps.items():
+            weight = scene.estimator(labels, said).network
+            found = scene.estimated(labels, said)
+            yield count, f"with {estimate}", scene.scores(found, labels), weight, fit
+        if base or not net.corrects or labels is None:
+            continue
+        found = scene.over(corrections(scene, mean, scene.estimator(labels)))
+        yield count, "corrected", scene.scores(found, labels), None, fit
 
-        def corrected(stack: np.ndarray, numbers: np.ndarray, estimator=estimator) -> np.ndarray:
-            known = [estimator.predict(tile) for tile in stack]
-            return mean.tiles(
-                stack,
-                mean=np.stack([one.mean for one in known]),
-                deviation=np.stack([one.deviation for one in known]),
-                numbers=numbers,
-            )
 
-        found = scene.over(corrected)
-        yield count, "corrected", scene.scores(found, labels), fit
+def corrections(scene: Scene, mean: PretrainedMean, estimator: BlendedEstimator):
+    """A function of tiles: the network's correction of what an estimator says of them."""
+    plan = plan_tiles(scene.reader.shape)
+
+    def run(stack: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        windows = [plan.tile_window(int(number)) for number in numbers]
+        known = [scene.reader.estimate(estimator, w.row, w.col, plan.tile) for w in windows]
+        return mean.tiles(
+            stack,
+            mean=np.stack([one.mean for one in known]),
+            deviation=np.stack([one.deviation for one in known]),
+            numbers=numbers,
+        )
+
+    return run
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -431,21 +457,22 @@ def main() -> None:
                     found = list(cells(variant, scene, seed, options))
                     spent = round(time.perf_counter() - start, 1)
                     plan = plan_of(variant, options)
-                    for points, estimate, (db, angle), fit in found:
+                    for points, estimate, (db, angle), weight, fit in found:
                         writer.writerow(
                             dict(
                                 zip(
                                     FIELDS,
                                     (
                                         variant, scene, points, seed, estimate, round(db, 3),
-                                        round(angle, 3), 0 if variant == "none" else plan.steps,
+                                        round(angle, 3), "" if weight is None else round(weight, 3),
+                                        0 if variant == "none" else plan.steps,
                                         options.width, round(fit, 3), spent,
                                     ),
                                     strict=True,
                                 )
                             )
                         )  # fmt: skip
-                        print(variant, scene, points, seed, estimate, round(db, 2), round(angle, 2))
+                        print(variant, scene, points, seed, estimate, round(db, 2), weight)
                     file.flush()
 
 
@@ -453,12 +480,13 @@ def table(rows: list[dict[str, str]]) -> str:
     """Two Markdown tables, means over seeds: without points, and what is gained with them.
 
     The first has PSNR in dB / SAM in degrees; the second the PSNR of the estimator and, for all
-    else, the difference to it.
+    else, the difference to it / the weight in the blend.
     """
-    scores: dict[tuple[str, str, str, int], list[tuple[float, float]]] = {}
+    scores: dict[tuple[str, str, str, int], list[tuple[float, float, float]]] = {}
     for row in rows:
         key = row["variant"], row["estimate"], row["scene"], int(row["points"])
-        scores.setdefault(key, []).append((float(row["psnr"]), float(row["sam"])))
+        found = float(row["psnr"]), float(row["sam"]), float(row["weight"] or "nan")
+        scores.setdefault(key, []).append(found)
     means = {key: np.mean(found, axis=0) for key, found in scores.items()}
     scenes = [scene for scene in POINTS if any(key[2] == scene for key in means)]
     order = ("none", *VARIANTS)
@@ -483,7 +511,8 @@ def table(rows: list[dict[str, str]]) -> str:
                 texts.append("" if cell is None else f"{cell[0]:.2f}")
             else:
                 gain = None if cell is None or before is None else cell[0] - before[0]
-                texts.append("" if gain is None else f"{gain:+.2f}")
+                weight = "" if cell is None or np.isnan(cell[2]) else f" / {cell[2]:.2f}"
+                texts.append("" if gain is None else f"{gain:+.2f}{weight}")
         if any(texts):
             lines.append(f"| {kind[0]} | {kind[1]} | " + " | ".join(texts) + " |")
     return "\n".join(lines)

@@ -285,9 +285,10 @@ def no_such_weights(inputs):
     return with_weights(inputs, inputs.scene.with_name("none.safetensors"))
 
 
-@case("weights need method 'paper'")
+@case("'library' has no place for a network")
 def weights_for_another_method(inputs):
-    return ("reconstruct", inputs.scene, "--weights", "net.safetensors")
+    asked = ("--method", "library", "--weights", "net.safetensors")
+    return ("reconstruct", inputs.scene, *asked)
 
 
 @case("there is no folder")

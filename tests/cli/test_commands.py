@@ -27,6 +27,7 @@ RECONSTRUCT_KEYS = {
     "cross_validation",
     "msi_residual_rmse",
     "method",
+    "blend",
     "net",
     "weights",
     "device",
@@ -68,6 +69,7 @@ class TestReconstruct:
         assert told["points_used"] == 12
         assert told["method"] == "ridge"
         assert told["net"] is None
+        assert told["blend"] is None
         assert set(told["cross_validation"]) == {"rmse", "sam", "n", "spread"}
         assert set(told["seconds"]) == {"fit", "reconstruct", "write", "total"}
         assert told["msi_residual_rmse"] < 1e-5

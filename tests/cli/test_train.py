@@ -1,5 +1,6 @@
 """``train``: on a scene, or on cubes, by what is given."""
 
+import json
 from functools import partial
 
 import numpy as np
@@ -42,6 +43,26 @@ def test_weights_of_cubes_reconstruct_a_scene_of_another_sensor(run, inputs, tmp
     cube = open_cube(output).values
     assert cube.shape == (16, 40, 50)
     assert np.isfinite(cube).all()
+
+
+def test_weights_of_cubes_are_one_more_prior_mean_of_the_product(run, inputs, tmp_path):
+    weights, output = tmp_path / "w.safetensors", tmp_path / "out.tif"
+    asked = ("--mode", "supervised", "--sensor", "RGB", "--steps", "1", "--device", "cpu", "-q")
+    ended = run("train", inputs.cube, *asked, "-o", weights)
+    assert ended.code == 0, ended.err
+    asked = ("--weights", weights, "--wavelengths", "450:900:30", "--device", "cpu")
+    asked = ("reconstruct", inputs.scene, "--points", inputs.points, *asked, "-o", output)
+    ended = run(*asked, "--json")
+    assert ended.code == 0, ended.err
+    told = json.loads(ended.out)
+    assert "network" in told["blend"]
+    assert sum(told["blend"].values()) == pytest.approx(1, abs=1e-3)
+    assert (told["net"] is None) == (told["blend"]["network"] == 0)
+    assert len(told["weights"]) == 16
+    ended = run(*asked, "--overwrite")
+    [line] = [line for line in ended.out.splitlines() if line.startswith("blend")]
+    used = [f"{name} {weight:.2f}" for name, weight in told["blend"].items() if weight]
+    assert line == f"blend       {', '.join(used)}"
 
 
 @pytest.mark.parametrize("mode", ["supervised", "pixel"])

@@ -20,6 +20,7 @@ from pixelssr_geo.tiling.mosaic import (
     ReadFunction,
     TileFunction,
     blend_block,
+    blend_windows,
     fill_invalid,
     lazy_mosaic,
     map_blocks,
@@ -122,6 +123,74 @@ def test_result_is_the_same_to_the_last_bit_when_tiles_run_in_a_pool() -> None:
     with ThreadPoolExecutor(4) as pool:
         result = assemble(plan, scene, late, 1, pool)
     np.testing.assert_array_equal(result.view(np.uint32), expected.view(np.uint32))
+
+
+class TestManyWindows:
+    """Windows anywhere, each tile computed once."""
+
+    PLAN = plan_tiles((75, 61), tile=16, overlap=5)
+    WINDOWS = (
+        Window(0, 0, 1, 1),
+        Window(74, 60, 1, 1),
+        Window(30, 8, 9, 20),
+        Window(30, 8, 1, 1),
+        Window(13, 2, 40, 59),
+    )
+
+    @pytest.mark.parametrize("batch_size", [1, 3])
+    @pytest.mark.parametrize("threads", [0, 3])
+    def test_each_is_what_a_block_of_its_own_gives_to_the_last_bit(
+        self, batch_size: int, threads: int
+    ) -> None:
+        scene = make_scene((75, 61))
+        scene[:, 20:51, 5:30] = np.nan
+        options = {"channels": 2, "batch": MicroBatch(batch_size)}
+        with ThreadPoolExecutor(threads) if threads else nullcontext() as pool:
+            found = blend_windows(
+                self.PLAN, self.WINDOWS, tilewise, reader(scene), pool=pool, **options
+            )
+        for window, values in zip(self.WINDOWS, found, strict=True):
+            alone = blend_block(self.PLAN, window, tilewise, reader(scene), **options)
+            np.testing.assert_array_equal(values.view(np.uint32), alone.view(np.uint32))
+
+    def test_every_tile_that_they_touch_is_computed_once_and_told_of(self) -> None:
+        seen: list[int] = []
+        told: list[tuple[int, int]] = []
+
+        def noted(stack: Array, indices: NDArray[np.int64]) -> Array:
+            seen.extend(map(int, indices))
+            return stack
+
+        blend_windows(
+            self.PLAN,
+            self.WINDOWS,
+            noted,
+            reader(make_scene((75, 61))),
+            channels=2,
+            batch=MicroBatch(1),
+            progress=lambda done, total: told.append((done, total)),
+        )
+        touched = {tile for window in self.WINDOWS for tile in self.PLAN.tiles_of(window)}
+        assert seen == sorted(touched)
+        assert told == [(n + 1, len(touched)) for n in range(len(touched))]
+
+    def test_no_window_needs_no_tile(self) -> None:
+        scene = reader(make_scene((75, 61)))
+        assert blend_windows(self.PLAN, [], tilewise, scene, channels=2, batch=MicroBatch(1)) == []
+
+    def test_they_are_given_up_when_the_run_is_stopped(self) -> None:
+        stop = threading.Event()
+        stop.set()
+        with pytest.raises(CancelledError, match="the run was stopped"):
+            blend_windows(
+                self.PLAN,
+                self.WINDOWS,
+                tilewise,
+                reader(make_scene((75, 61))),
+                channels=2,
+                batch=MicroBatch(1),
+                stop=stop,
+            )
 
 
 def test_a_tile_that_fails_in_a_pool_stops_the_block() -> None:
