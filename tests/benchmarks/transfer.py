@@ -35,6 +35,7 @@ What is scored, PSNR (peak 1) and SAM over the pixels without a label:
     ratios        the scale-free library regression that the network starts from
     pooled        `ratios` with the training cubes' spectra among the mixtures
     regression    in `same`: degree-2 ridge on all spectra of the upper half
+    fitted        in `same`: method `estimator` with all spectra of the upper half as points
     net           `ratios` and the network's change
     estimator     method `estimator`: what the product gives without weights
     with net      the same with `net` as one more prior mean: what it gives with `--weights`
@@ -82,6 +83,7 @@ from pixelssr_geo.fitting import (
     scene_statistics,
     with_surroundings,
 )
+from pixelssr_geo.labels import Labels
 from pixelssr_geo.metrics import psnr, sam
 from pixelssr_geo.pairing import pair_points
 from pixelssr_geo.points import read_points
@@ -101,7 +103,6 @@ from pixelssr_geo.training.pretrained import (
 from pixelssr_geo.weights import BUILTIN
 
 if TYPE_CHECKING:
-    from pixelssr_geo.labels import Labels
     from pixelssr_geo.training.cubes import CubeFit
 
 HERE = Path(__file__).resolve()
@@ -389,6 +390,13 @@ def regression(scene: Scene) -> np.ndarray:
     return scene.library.projection.on_cube(cube, scene.bands)
 
 
+def fitted_on_half(scene: Scene) -> np.ndarray:
+    """What the estimator gives with the pixels that variant ``same`` learns from as points."""
+    rows, cols = np.nonzero(scene.valid & ~scene.lower_half())
+    spectra, bands = (cube[:, rows, cols].T.astype("f8") for cube in (scene.truth, scene.bands))
+    return scene.estimated(with_surroundings(Labels(rows, cols, bands, spectra), scene.reader))
+
+
 def shuffled_tiles(function):
     """The same function of tiles with their pixels in random order."""
 
@@ -423,6 +431,8 @@ def cells(variant: str, name: str, seed: int, options: argparse.Namespace):
     if alone:
         yield 0, "library", scene.scores(library_alone(scene.library).mean(scene.view)), None, fit
         yield 0, "ratios", scene.scores(mean.library(filled[None])[0]), None, fit
+    if variant == "same":
+        yield 0, "fitted", scene.scores(fitted_on_half(scene)), None, fit
     maps: dict[str, np.ndarray] = {}
     if base:
         maps["pooled"] = pooled(scene, training_cubes(name, "supervised"))
