@@ -76,9 +76,22 @@ def test_the_tables_have_means_over_seeds_and_gains_over_the_estimator(transfer)
 
 
 def test_the_documented_tables_are_what_the_command_prints(transfer):
-    shown = transfer.table(transfer.read_rows(BENCHMARKS / "results" / "transfer.csv"))
+    rows = transfer.read_rows(BENCHMARKS / "results" / "transfer.csv")
+    shown = transfer.table(rows)
     page = (ROOT / "docs" / "pages" / "when-the-network-helps.md").read_text()
     assert f"<!-- transfer -->\n{shown}\n<!-- end -->" in page
+    assert f"<!-- many -->\n{transfer.many_labels(rows)}\n<!-- end -->" in page
+    assert f"<!-- shipped -->\n{transfer.shipped(rows)}\n<!-- end -->" in page
+    scores = transfer.read_rows(BENCHMARKS / "results" / "many_labels.csv")
+    told = {
+        (row["scene"], row["points"], row["method"]): f"{float(row['psnr']):.2f} / "
+        f"{float(row['sam']):.2f}"
+        for row in scores
+    }
+    for scene, points, method in told:
+        pair = " | ".join(told[scene, points, name] for name in ("estimator", "dypro"))
+        assert method in ("estimator", "dypro")
+        assert f"| {scene} | {points.replace('%', ' %')} | {pair} |" in page
 
 
 def test_the_card_of_the_shipped_weights_has_the_figures_of_the_table(transfer):

@@ -506,7 +506,8 @@ def main() -> None:
     parser.add_argument("--ship", type=Path, metavar="FILE", help="train what ships and stop")
     options = parser.parse_args()
     if options.table:
-        print(table(read_rows(options.out)))
+        rows = read_rows(options.out)
+        print("\n\n".join([table(rows), many_labels(rows), shipped(rows)]))
         return
     torch.set_num_threads(options.threads)
     if options.ship is not None:
@@ -605,6 +606,37 @@ def table(rows: list[dict[str, str]]) -> str:
             texts.append(f"{np.mean(gains):+.2f} ({min(gains):+.2f})" if gains else "")
         if any(texts) and kind[1].startswith(("with", "corrected")):
             lines.append(f"| {kind[0]} | {kind[1]} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
+def many_labels(rows: list[dict[str, str]]) -> str:
+    """A Markdown table of what half of a scene teaches of the other: PSNR in dB / SAM in degrees."""
+    means = means_of(rows)
+    kinds = {
+        ("same", "library"): "nothing: the library alone",
+        ("same", "fitted"): "the estimator, with these spectra as points",
+        ("same", "regression"): "a regression in closed form",
+        ("same", "net"): "the network",
+        ("same-long", "net"): "the network, four times as long and for this sensor alone",
+    }
+    lines = ["| learnt by | " + " | ".join(POINTS) + " |", "|---" * (1 + len(POINTS)) + "|"]
+    for kind, name in kinds.items():
+        found = [means.get((*kind, scene, 0)) for scene in POINTS]
+        texts = ["" if cell is None else f"{cell[0]:.2f} / {cell[1]:.2f}" for cell in found]
+        lines.append(f"| {name} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
+def shipped(rows: list[dict[str, str]]) -> str:
+    """A Markdown table of what :data:`SHIPPED` adds to the estimator, dB / weight in the blend."""
+    found = {(row["scene"], row["points"]): row for row in left_out(rows, SHIPPED)}
+    lines = ["| points | " + " | ".join(POINTS) + " |", "|---" * (1 + len(POINTS)) + "|"]
+    for place, share in enumerate(("0", "2", "0.1 %", "1 %")):
+        cells = [found.get((scene, (0, *counts)[place])) for scene, counts in POINTS.items()]
+        texts = [
+            "" if row is None else f"{row['gain']:+.2f} / {row['weight']:.2f}" for row in cells
+        ]
+        lines.append(f"| {share} | " + " | ".join(texts) + " |")
     return "\n".join(lines)
 
 
