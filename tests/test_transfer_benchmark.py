@@ -122,7 +122,8 @@ def test_what_ships_can_be_trained_again(transfer, benchmark_data, tmp_path):
     _, card = load_residual_net(tmp_path / "a", device=torch.device("cpu"))
     _, shipped = load_residual_net(weights_path(BUILTIN), device=torch.device("cpu"))
     differ = {key for key in shipped if card[key] != shipped[key]}
-    assert differ == {"plan", "steps", "relative_error"}
+    # A later version may know more sensors than the file was trained with.
+    assert differ - {"version", "sensors"} == {"plan", "steps", "relative_error"}
     assert card.keys() == shipped.keys()
 
 

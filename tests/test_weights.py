@@ -21,6 +21,7 @@ from pixelssr_geo.points import PointSpectra, read_points
 from pixelssr_geo.reconstruction import reconstruct, reconstruct_to_file
 from pixelssr_geo.scene import open_cube, open_scene
 from pixelssr_geo.settings import Settings
+from pixelssr_geo.testing import make_scene
 from pixelssr_geo.training import correction
 from pixelssr_geo.training.pretrained import load_residual_net
 from pixelssr_geo.weights import BUILTIN, weights_hash, weights_path
@@ -111,6 +112,14 @@ def test_without_points_they_are_one_more_opinion(
     assert 0.01 < summary.blend["network"] < 0.2
     lazy = reconstruct(scene, weights=BUILTIN, **QUICK)
     np.testing.assert_allclose(lazy.values, cube, atol=1e-6)
+
+
+@pytest.mark.parametrize("bands", [3, 8])
+def test_they_serve_other_sensors(bands: int) -> None:
+    scene = make_scene(bands, (40, 50))
+    cube = reconstruct(scene, method="paper", weights=BUILTIN, **QUICK)
+    assert cube.shape == (13, 40, 50)
+    assert np.isfinite(cube.values).all()
 
 
 def test_a_copy_of_the_file_is_the_same_weights(
