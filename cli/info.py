@@ -17,7 +17,7 @@ from pixelssr_geo.cli.options import json_option
 )
 @json_option
 def info(sensors: bool, as_json: bool) -> None:
-    """Show versions, devices, scan backends (and why one is not there) and known sensors."""
+    """Show versions, devices, scan backends (and why one is not there), weights, known sensors."""
     import json
     import platform
     from importlib.metadata import version
@@ -28,6 +28,8 @@ def info(sensors: bool, as_json: bool) -> None:
     from pixelssr_geo.errors import DeviceError
     from pixelssr_geo.nets.scan import chosen_backend, scan_backends
     from pixelssr_geo.spectra import SpectralResponse, get_sensor, list_sensors
+    from pixelssr_geo.training.checkpoint import load_checkpoint
+    from pixelssr_geo.weights import BUILTIN, weights_hash, weights_path
 
     def bands_of(response: SpectralResponse) -> list[dict[str, Any]]:
         rows = zip(response.names, response.centres_nm, response.fwhm_nm, strict=True)
@@ -52,6 +54,7 @@ def info(sensors: bool, as_json: bool) -> None:
         except DeviceError as error:  # one is named in the environment that is not there
             return f"none: {error}"
 
+    card = load_checkpoint(weights_path(BUILTIN))[1]["card"]
     packages = ("pixelssr-geo", "torch", "rasterio", "xarray", "dask", "zarr", "geopandas")
     about: dict[str, Any] = {
         "versions": {name: version(name) for name in packages}
@@ -59,6 +62,7 @@ def info(sensors: bool, as_json: bool) -> None:
         "devices": devices,
         "scan_backends": {name: state(name) for name in reasons["cpu"]},
         "scan_backend": {kind: taken(kind) for kind in kinds},
+        "weights": {BUILTIN: {"hash": weights_hash(BUILTIN), **card}},
         "sensors": {sensor.name: bands_of(get_sensor(sensor.name)) for sensor in list_sensors()},
         "sensor_names": {sensor.name: list(sensor.aliases) for sensor in list_sensors()},
         "sensor_sources": {sensor.name: sensor.source for sensor in list_sensors()},
@@ -72,6 +76,11 @@ def info(sensors: bool, as_json: bool) -> None:
         click.echo(f"scan       {name}: {there}")
     for kind, name in about["scan_backend"].items():
         click.echo(f"scan       on {kind}: {name}")
+    for name, told in about["weights"].items():
+        click.echo(
+            f"weights    {name}: {told['steps']} steps on {len(told['data'])} cubes "
+            f"({', '.join(told['data'])})"
+        )
     for name, bands in about["sensors"].items():
         click.echo(f"sensor     {name}: {len(bands)} bands")
         if not sensors:

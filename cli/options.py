@@ -75,9 +75,9 @@ method_options = stacked(
     click.option(
         "--weights",
         type=click.Path(),
-        metavar="FILE",
-        help="Trained weights: one more prior mean of the estimator, or with method paper the "
-        "network.",
+        metavar="FILE|builtin",
+        help="Trained weights, a file or those that ship: one more prior mean of the estimator, or "
+        "with method paper the network.",
     ),
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -9,6 +11,7 @@ import rich_click as click
 from pixelssr_geo.cli.options import (
     agreement_options,
     channel_options,
+    json_option,
     network_options,
     overwrite_option,
     point_options,
@@ -67,6 +70,7 @@ FOR_SCENES = (
 @network_options
 @overwrite_option
 @talk_options
+@json_option
 def train(
     inputs: tuple[str, ...],
     points: str | None,
@@ -78,6 +82,7 @@ def train(
     overwrite: bool,
     quiet: bool,
     verbose: bool,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Train DyPro-Mamba on a scene, as the paper does, or on full cubes, and write its weights.
@@ -94,12 +99,24 @@ def train(
         if on_cubes:
             given = {"points": points, **options}
             chosen = _cube_settings(config, given)
-            _train_on_cubes(
+            told, line = _train_on_cubes(
                 inputs, output, mode or "supervised", synthetic, terms, given, chosen, progress
             )
         else:
             _refuse_for_scene(synthetic, terms)
-            _train_on_scene(inputs[0], points, output, config, options, progress)
+            told, line = _train_on_scene(inputs[0], points, output, config, options, progress)
+    if as_json:
+        from importlib.metadata import version
+
+        from pixelssr_geo.fitting import NETWORK
+        from pixelssr_geo.weights import weights_hash
+
+        about = {"output": str(output), "net": NETWORK, "weights": weights_hash(Path(output))}
+        click.echo(json.dumps(about | told | {"version": version("pixelssr-geo")}))
+        return
+    click.echo(f"weights     {output}")
+    if line:
+        click.echo(line)
 
 
 def _on_cubes(inputs: tuple[str, ...], mode: str | None, points: str | None) -> bool:
@@ -172,7 +189,8 @@ def _train_on_cubes(
     given: dict[str, Any],
     chosen: dict[str, Any],
     progress: ProgressDisplay,
-) -> None:
+) -> tuple[dict[str, Any], str]:
+    """Train, and return what ``--json`` tells of it and what the summary does."""
     from pixelssr_geo.pretraining import pretrain
     from pixelssr_geo.spectra import SpectralResponse, get_sensor
     from pixelssr_geo.training.cubes import CubePlan
@@ -197,11 +215,18 @@ def _train_on_cubes(
         device=device,
         progress=progress,
     )
-    click.echo(f"weights     {output}")
-    click.echo(
+    told = {
+        "mode": mode,
+        "cubes": list(inputs),
+        "synthetic": synthetic,
+        "steps": fit.record.steps,
+        "relative_error": fit.relative_error,
+    }
+    line = (
         f"training    {fit.record.steps} steps on {len(inputs) + synthetic} cubes, their error "
         f"{fit.relative_error:.2f} of the estimates' before"
     )
+    return told, line
 
 
 def _train_on_scene(
@@ -211,7 +236,8 @@ def _train_on_scene(
     config: str | None,
     options: dict[str, Any],
     progress: ProgressDisplay,
-) -> None:
+) -> tuple[dict[str, Any], str]:
+    """Train, and return what ``--json`` tells of it and what the summary does."""
     from pixelssr_geo.fitting import train as run
     from pixelssr_geo.points import read_points
     from pixelssr_geo.scene import open_scene
@@ -222,9 +248,17 @@ def _train_on_scene(
     opened = open_scene(scene, **opening)
     field_points = read_points(points, **reading) if points else None
     validation = run(opened, field_points, output, progress=progress, **chosen)
-    click.echo(f"weights     {output}")
-    if validation is not None:
-        click.echo(
-            f"held out    RMSE {validation.rmse:.4f}, SAM {validation.sam:.2f} degrees at "
-            f"{validation.n} points"
-        )
+    told: dict[str, Any] = {
+        "mode": "unsupervised" if points is None else "pixel",
+        "scene": scene,
+        "points": points,
+        "held_out": None,
+    }
+    if validation is None:
+        return told, ""
+    told["held_out"] = {"rmse": validation.rmse, "sam": validation.sam, "n": validation.n}
+    line = (
+        f"held out    RMSE {validation.rmse:.4f}, SAM {validation.sam:.2f} degrees at "
+        f"{validation.n} points"
+    )
+    return told, line

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 import threading
 import warnings
@@ -12,7 +11,6 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -72,9 +70,11 @@ from pixelssr_geo.scene_network import SceneNetwork, tile_pool
 from pixelssr_geo.spectra import ChannelGrid, SpectralResponse, resample_to_channels
 from pixelssr_geo.tiling.mosaic import MicroBatch, TileFunction, blend_block, fill_invalid
 from pixelssr_geo.tiling.plan import TilePlan, Window, plan_tiles
+from pixelssr_geo.weights import weights_hash, weights_path
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+    from pathlib import Path
 
     import torch
     import xarray as xr
@@ -1063,13 +1063,9 @@ def _with_network(base: FittedModel, context: _Context) -> tuple[FittedModel, _C
             "and more do: its weight in the blend is a guess"
         )
     base = replace(
-        base, reader=reader, weights_hash=_weights_hash(settings.weights), notes=tuple(notes)
+        base, reader=reader, weights_hash=weights_hash(settings.weights), notes=tuple(notes)
     )
     return base, replace(context, reader=reader)
-
-
-def _weights_hash(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def _with_features(labels: Labels, context: _Context) -> Labels:
@@ -1312,7 +1308,7 @@ def _with_pixel_model(base: FittedModel, context: _Context) -> FittedModel:
     settings, labels, kept = context.settings, context.labels, context.kept
     if settings.weights is not None:
         trained = _trained_model(settings.weights, context)
-        return replace(base, pixel_model=trained, weights_hash=_weights_hash(settings.weights))
+        return replace(base, pixel_model=trained, weights_hash=weights_hash(settings.weights))
     if kept is not None and kept.exists():
         model, about = load_pixel_model(kept, device=context.device)
         found = about.get("cross_validation")
@@ -1330,8 +1326,8 @@ def _with_pixel_model(base: FittedModel, context: _Context) -> FittedModel:
     return replace(base, pixel_model=fitted.model, cross_validation=validation)
 
 
-def _trained_model(path: str, context: _Context) -> PixelModel | PretrainedMean:
-    """The network of a weights file: for this sensor and these channels, or for any.
+def _trained_model(weights: str, context: _Context) -> PixelModel | PretrainedMean:
+    """The network of given weights: for this sensor and these channels, or for any.
 
     Raises
     ------
@@ -1342,7 +1338,7 @@ def _trained_model(path: str, context: _Context) -> PixelModel | PretrainedMean:
     from pixelssr_geo.training.pixel import load_pixel_model
     from pixelssr_geo.training.pretrained import PretrainedMean, holds_cubes, load_residual_net
 
-    device, settings = context.device, context.settings
+    device, settings, path = context.device, context.settings, weights_path(weights)
     backend = settings.net_options.get("scan_backend", "auto")
     if holds_cubes(load_checkpoint(path)[1]):
         net, _ = load_residual_net(path, device=device, scan_backend=backend)
@@ -1416,7 +1412,7 @@ def _point_prior(context: _Context, gain: float) -> PointPrior:
 
 
 def _check_weights(
-    path: str, model: PixelModel, band_centres: tuple[float, ...], channels: ChannelGrid
+    path: Path, model: PixelModel, band_centres: tuple[float, ...], channels: ChannelGrid
 ) -> None:
     trained = np.array(model.band_centres_nm)
     if len(trained) != len(band_centres) or np.abs(trained - band_centres).max() > 15:

@@ -19,6 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from pixelssr_geo.errors import SceneReadError
 from pixelssr_geo.place import file_system, place, place_name, place_suffix, shown
 from pixelssr_geo.scene import pixel_grid
+from pixelssr_geo.weights import weights_hash, weights_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,8 +82,8 @@ def run_identity(
         if name not in UNIMPORTANT:
             identity[f"option {name}"] = shown(json.dumps(value))
     if settings.weights is not None:
-        content = Path(settings.weights).read_bytes() if Path(settings.weights).is_file() else b""
-        identity["option weights"] = hashlib.sha256(content).hexdigest()[:16]
+        there = weights_path(settings.weights).is_file()
+        identity["option weights"] = weights_hash(settings.weights) if there else "missing"
     return identity | more
 
 

@@ -72,8 +72,9 @@ class Settings(BaseModel):
     reject_outliers: bool = False
     """Leave out points that disagree strongly with the scene, after calibration."""
     weights: str | None = None
-    """Trained weights: with method ``paper`` the network that gives the cube, instead of training
-    one; with ``product``, ``estimator`` and ``dypro`` one more prior mean of the estimator."""
+    """Trained weights, a file, or ``builtin`` for those that ship: with method ``paper`` the network
+    that gives the cube, instead of training one; with ``product``, ``estimator`` and ``dypro`` one
+    more prior mean of the estimator."""
     steps: int | None = Field(default=None, ge=1)
     """Training steps of a network; by default 50 for a correction and 200 for ``paper``."""
     folds: int = Field(default=3, ge=2, le=20)

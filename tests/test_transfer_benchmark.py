@@ -6,6 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from pixelssr_geo.training.pretrained import load_residual_net
+from pixelssr_geo.weights import BUILTIN, weights_path
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "tests" / "benchmarks"
@@ -66,12 +70,61 @@ def test_the_tables_have_means_over_seeds_and_gains_over_the_estimator(transfer)
     assert "| made | corrected |  | -0.50 |  |" in shown
     assert "| made | with net |  | +0.50 / 0.25 |  |" in shown
     assert "| same | corrected |  | +1.00 |  |" in shown
+    assert "| trained on | estimate | 0 | 2 | 0.1 % | 1 % |" in shown
+    assert "| made | with net |  |  | +0.50 (+0.50) |  |" in shown
+    assert "| none | estimator |  |  |" not in shown.split("0.1 %")[1]
 
 
 def test_the_documented_tables_are_what_the_command_prints(transfer):
-    shown = transfer.table(transfer.read_rows(BENCHMARKS / "results" / "transfer.csv"))
+    rows = transfer.read_rows(BENCHMARKS / "results" / "transfer.csv")
+    shown = transfer.table(rows)
     page = (ROOT / "docs" / "pages" / "when-the-network-helps.md").read_text()
     assert f"<!-- transfer -->\n{shown}\n<!-- end -->" in page
+    assert f"<!-- many -->\n{transfer.many_labels(rows)}\n<!-- end -->" in page
+    assert f"<!-- shipped -->\n{transfer.shipped(rows)}\n<!-- end -->" in page
+    scores = transfer.read_rows(BENCHMARKS / "results" / "many_labels.csv")
+    told = {
+        (row["scene"], row["points"], row["method"]): f"{float(row['psnr']):.2f} / "
+        f"{float(row['sam']):.2f}"
+        for row in scores
+    }
+    for scene, points, method in told:
+        pair = " | ".join(told[scene, points, name] for name in ("estimator", "dypro"))
+        assert method in ("estimator", "dypro")
+        assert f"| {scene} | {points.replace('%', ' %')} | {pair} |" in page
+
+
+def test_the_card_of_the_shipped_weights_has_the_figures_of_the_table(transfer):
+    rows = transfer.read_rows(BENCHMARKS / "results" / "transfer.csv")
+    measured = transfer.left_out(rows, transfer.SHIPPED)
+    assert len(measured) == 16
+    _, card = load_residual_net(weights_path(BUILTIN), device=torch.device("cpu"))
+    assert card["measured"] == measured
+    assert card["variant"] == transfer.SHIPPED
+    assert card["terms"] == {name: transfer.TERMS[name] for name in card["data"]}
+    assert card["plan"]["net_options"] == transfer.SMALL
+
+
+def test_what_ships_is_trained_on_cubes_that_may_be_passed_on(transfer, benchmark_data):
+    pytest.importorskip("scipy", reason="MUUFL's files are read with SciPy")
+    names = [cube.name for cube in transfer.training_cubes("", transfer.SHIPPED)]
+    assert names == list(transfer.TERMS)
+
+
+@pytest.mark.long
+def test_what_ships_can_be_trained_again(transfer, benchmark_data, tmp_path):
+    pytest.importorskip("scipy", reason="MUUFL's files are read with SciPy")
+    options = argparse.Namespace(steps=1, rate=2e-3, patch=16, batch=1, width="4", device="cpu")
+    rows = transfer.read_rows(BENCHMARKS / "results" / "transfer.csv")
+    for name in ("a", "b"):
+        transfer.ship(tmp_path / name, rows, options)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    _, card = load_residual_net(tmp_path / "a", device=torch.device("cpu"))
+    _, shipped = load_residual_net(weights_path(BUILTIN), device=torch.device("cpu"))
+    differ = {key for key in shipped if card[key] != shipped[key]}
+    # A later version may know more sensors than the file was trained with.
+    assert differ - {"version", "sensors"} == {"plan", "steps", "relative_error"}
+    assert card.keys() == shipped.keys()
 
 
 def test_no_scene_is_trained_on_that_is_tested(transfer, benchmark_data):

@@ -66,7 +66,9 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str
     """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"'{path}' does not exist, a weights file is needed: check the path")
+        raise WeightsError(
+            f"'{path}' does not exist, a weights file is needed, or the name 'builtin': check the path"
+        )
     if _is_pickle(path):
         raise WeightsError(
             f"'{path}' is a pickle, which can run code when opened and is never read: weights are "

@@ -2,6 +2,11 @@
 
     python tests/benchmarks/transfer.py --variants supervised synthetic --out transfer.csv
     python tests/benchmarks/transfer.py --table --out tests/benchmarks/results/transfer.csv
+    python tests/benchmarks/transfer.py --ship pixelssr_geo/data/builtin.safetensors \
+        --out tests/benchmarks/results/transfer.csv
+
+The last one trains the weights that ship with the package (`--weights builtin`) on all cubes that
+variant `no-counts` may see, without leaving a scene out; their card has the figures of the CSV.
 
 Each frozen scene (see frozen.py) is reconstructed by a network that was trained on full cubes of
 other scenes only. Every MUUFL cube is left out when MUUFL is tested, as they are crops of one
@@ -30,6 +35,7 @@ What is scored, PSNR (peak 1) and SAM over the pixels without a label:
     ratios        the scale-free library regression that the network starts from
     pooled        `ratios` with the training cubes' spectra among the mixtures
     regression    in `same`: degree-2 ridge on all spectra of the upper half
+    fitted        in `same`: method `estimator` with all spectra of the upper half as points
     net           `ratios` and the network's change
     estimator     method `estimator`: what the product gives without weights
     with net      the same with `net` as one more prior mean: what it gives with `--weights`
@@ -52,9 +58,10 @@ import argparse
 import csv
 import os
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
@@ -76,6 +83,7 @@ from pixelssr_geo.fitting import (
     scene_statistics,
     with_surroundings,
 )
+from pixelssr_geo.labels import Labels
 from pixelssr_geo.metrics import psnr, sam
 from pixelssr_geo.pairing import pair_points
 from pixelssr_geo.points import read_points
@@ -92,9 +100,10 @@ from pixelssr_geo.training.pretrained import (
     load_residual_net,
     save_residual_net,
 )
+from pixelssr_geo.weights import BUILTIN
 
 if TYPE_CHECKING:
-    from pixelssr_geo.labels import Labels
+    from pixelssr_geo.training.cubes import CubeFit
 
 HERE = Path(__file__).resolve()
 FIELDS = (
@@ -110,6 +119,16 @@ POINTS = {
 MADE = {"few-made": 3, "points": 3, "synthetic": 12, "made": 12}
 """Cubes made of library spectra, by variant."""
 SMALL = {"width": 16, "state": 8, "prompt_inner": 9}
+SHIPPED = "no-counts"
+"""The variant of the weights that ship: the best on scenes that were left out."""
+TERMS = {
+    "jasper": "AVIRIS Jasper Ridge (JPL/NASA), public domain",
+    "neon HARV": "NEON AOP, Harvard Forest, CC0 1.0",
+    "neon OSBS": "NEON AOP, Ordway-Swisher, CC0 1.0",
+    "muufl 72 51x88": "MUUFL Gulfport (Gader et al. 2013, REP-2013-570), GatorSense, MIT",
+    "muufl 72 36x36": "MUUFL Gulfport (Gader et al. 2013, REP-2013-570), GatorSense, MIT",
+}
+"""Source and terms of the cubes that shipped weights are trained on."""
 VARIANTS = (
     "supervised", "no-counts", "tilted", "few-made", "synthetic", "made", "points", "pixel", "no-context",
     "all", "more-steps", "same", "same-long",
@@ -196,25 +215,63 @@ def plan_of(variant: str, options: argparse.Namespace) -> CubePlan:
 def trained(variant: str, scene: str, options: argparse.Namespace) -> tuple[Path, float]:
     """Weights of a variant for a scene, trained unless they are there, and how well they fit."""
     path = options.weights / f"{variant}_{scene}.safetensors"
-    device = torch.device(options.device)
     if not path.exists():
-        cubes, plan = training_cubes(scene, variant), plan_of(variant, options)
-        sensors = [get_sensor(sensor.name) for sensor in list_sensors()]
-        if variant == "same-long":
-            sensors = [get_sensor("GF-6 PMS")]
         start = time.perf_counter()
-        fit = train_on_cubes(cubes, sensors, plan, device=device)
-        card = {
-            "data": [cube.name for cube in cubes],
-            "steps": fit.record.steps,
-            "relative_error": fit.relative_error,
-            "seconds": round(time.perf_counter() - start, 1),
-        }
+        fit, card = fitted(variant, scene, options)
+        card["seconds"] = round(time.perf_counter() - start, 1)
         options.weights.mkdir(parents=True, exist_ok=True)
         save_residual_net(path, fit.net, net="dypro-mamba", card=card)
         print(path.name, card, flush=True)
     _, card = load_residual_net(path, device=torch.device("cpu"))
     return path, float(card["relative_error"])
+
+
+def fitted(variant: str, scene: str, options: argparse.Namespace) -> tuple[CubeFit, dict[str, Any]]:
+    """Train a variant on all cubes that a network for this scene may see, and say what it is."""
+    cubes, plan = training_cubes(scene, variant), plan_of(variant, options)
+    sensors = [get_sensor(sensor.name) for sensor in list_sensors()]
+    if variant == "same-long":
+        sensors = [get_sensor("GF-6 PMS")]
+    fit = train_on_cubes(cubes, sensors, plan, device=torch.device(options.device))
+    card = {
+        "data": [cube.name for cube in cubes],
+        "plan": asdict(plan),
+        "sensors": [sensor.source for sensor in sensors],
+        "steps": fit.record.steps,
+        "relative_error": fit.relative_error,
+        "version": version("pixelssr-geo"),
+    }
+    return fit, card
+
+
+def ship(path: Path, rows: list[dict[str, str]], options: argparse.Namespace) -> None:
+    """Train on all cubes of :data:`SHIPPED` and write the weights with a card that is complete."""
+    fit, card = fitted(SHIPPED, "", options)
+    card |= {
+        "name": BUILTIN,
+        "variant": SHIPPED,
+        "terms": {name: TERMS[name] for name in card["data"]},
+        "library": "earthlib 1.1.0, MIT: the shapes that the network sees",
+        "measured_on": "scenes left out of the training of weights of their own: PSNR in dB of method "
+        "estimator, gain with the network as one more prior mean, its weight",
+        "measured": left_out(rows, SHIPPED),
+    }
+    save_residual_net(path, fit.net, net="dypro-mamba", card=card)
+    print(path, path.stat().st_size, f"bytes, error {fit.relative_error:.3f} of that before")
+
+
+def left_out(rows: list[dict[str, str]], variant: str) -> list[dict[str, Any]]:
+    """What a variant's network adds to the estimator, by scene and points, means over seeds."""
+    means = means_of(rows)
+    found = []
+    for scene, points in ((name, count) for name in POINTS for count in (0, *POINTS[name])):
+        without = means.get(("none", "estimator", scene, points))
+        given = means.get((variant, "with net", scene, points))
+        if without is not None and given is not None:
+            gain, weight = given[0] - without[0], given[2]
+            known = {"scene": scene, "points": points, "estimator": round(without[0], 2)}
+            found.append(known | {"gain": round(gain, 2) + 0.0, "weight": round(weight, 2)})
+    return found
 
 
 class Scene:
@@ -333,6 +390,13 @@ def regression(scene: Scene) -> np.ndarray:
     return scene.library.projection.on_cube(cube, scene.bands)
 
 
+def fitted_on_half(scene: Scene) -> np.ndarray:
+    """What the estimator gives with the pixels that variant ``same`` learns from as points."""
+    rows, cols = np.nonzero(scene.valid & ~scene.lower_half())
+    spectra, bands = (cube[:, rows, cols].T.astype("f8") for cube in (scene.truth, scene.bands))
+    return scene.estimated(with_surroundings(Labels(rows, cols, bands, spectra), scene.reader))
+
+
 def shuffled_tiles(function):
     """The same function of tiles with their pixels in random order."""
 
@@ -367,6 +431,8 @@ def cells(variant: str, name: str, seed: int, options: argparse.Namespace):
     if alone:
         yield 0, "library", scene.scores(library_alone(scene.library).mean(scene.view)), None, fit
         yield 0, "ratios", scene.scores(mean.library(filled[None])[0]), None, fit
+    if variant == "same":
+        yield 0, "fitted", scene.scores(fitted_on_half(scene)), None, fit
     maps: dict[str, np.ndarray] = {}
     if base:
         maps["pooled"] = pooled(scene, training_cubes(name, "supervised"))
@@ -437,11 +503,16 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=Path("transfer_weights"))
     parser.add_argument("--out", type=Path, default=Path("transfer.csv"))
     parser.add_argument("--table", action="store_true", help="print the means and stop")
+    parser.add_argument("--ship", type=Path, metavar="FILE", help="train what ships and stop")
     options = parser.parse_args()
     if options.table:
-        print(table(read_rows(options.out)))
+        rows = read_rows(options.out)
+        print("\n\n".join([table(rows), many_labels(rows), shipped(rows)]))
         return
     torch.set_num_threads(options.threads)
+    if options.ship is not None:
+        ship(options.ship, read_rows(options.out), options)
+        return
     done = {(row["variant"], row["scene"], row["seed"]) for row in read_rows(options.out)}
     new = not options.out.exists()
     with options.out.open("a", newline="") as file:
@@ -476,18 +547,24 @@ def main() -> None:
                     file.flush()
 
 
-def table(rows: list[dict[str, str]]) -> str:
-    """Two Markdown tables, means over seeds: without points, and what is gained with them.
-
-    The first has PSNR in dB / SAM in degrees; the second the PSNR of the estimator and, for all
-    else, the difference to it / the weight in the blend.
-    """
+def means_of(rows: list[dict[str, str]]) -> dict[tuple[str, str, str, int], list[float]]:
+    """PSNR, SAM and weight by variant, estimate, scene and points, means over seeds."""
     scores: dict[tuple[str, str, str, int], list[tuple[float, float, float]]] = {}
     for row in rows:
         key = row["variant"], row["estimate"], row["scene"], int(row["points"])
         found = float(row["psnr"]), float(row["sam"]), float(row["weight"] or "nan")
         scores.setdefault(key, []).append(found)
-    means = {key: np.mean(found, axis=0) for key, found in scores.items()}
+    return {key: np.mean(found, axis=0).tolist() for key, found in scores.items()}
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Three Markdown tables, means over seeds: without points, what is gained, and over all scenes.
+
+    The first has PSNR in dB / SAM in degrees; the second the PSNR of the estimator and, for all
+    else, the difference to it / the weight in the blend; the third the mean of these differences
+    and that of the worst scene.
+    """
+    means = means_of(rows)
     scenes = [scene for scene in POINTS if any(key[2] == scene for key in means)]
     order = ("none", *VARIANTS)
     kinds = sorted(dict.fromkeys(key[:2] for key in means), key=lambda kind: order.index(kind[0]))
@@ -515,6 +592,51 @@ def table(rows: list[dict[str, str]]) -> str:
                 texts.append("" if gain is None else f"{gain:+.2f}{weight}")
         if any(texts):
             lines.append(f"| {kind[0]} | {kind[1]} | " + " | ".join(texts) + " |")
+    lines += ["", "| trained on | estimate | 0 | 2 | 0.1 % | 1 % |", "|---" * 6 + "|"]
+    for kind in kinds:
+        own = kind[0] if kind[0].startswith("same") else "none"
+        texts = []
+        for place in range(4):
+            keys = [(scene, (0, *POINTS[scene])[place]) for scene in scenes]
+            gains = [
+                means[*kind, *key][0] - means[own, "estimator", *key][0]
+                for key in keys
+                if (*kind, *key) in means and (own, "estimator", *key) in means
+            ]
+            texts.append(f"{np.mean(gains):+.2f} ({min(gains):+.2f})" if gains else "")
+        if any(texts) and kind[1].startswith(("with", "corrected")):
+            lines.append(f"| {kind[0]} | {kind[1]} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
+def many_labels(rows: list[dict[str, str]]) -> str:
+    """A Markdown table of what half of a scene teaches of the other: PSNR in dB / SAM in degrees."""
+    means = means_of(rows)
+    kinds = {
+        ("same", "library"): "nothing: the library alone",
+        ("same", "fitted"): "the estimator, with these spectra as points",
+        ("same", "regression"): "a regression in closed form",
+        ("same", "net"): "the network",
+        ("same-long", "net"): "the network, four times as long and for this sensor alone",
+    }
+    lines = ["| learnt by | " + " | ".join(POINTS) + " |", "|---" * (1 + len(POINTS)) + "|"]
+    for kind, name in kinds.items():
+        found = [means.get((*kind, scene, 0)) for scene in POINTS]
+        texts = ["" if cell is None else f"{cell[0]:.2f} / {cell[1]:.2f}" for cell in found]
+        lines.append(f"| {name} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
+def shipped(rows: list[dict[str, str]]) -> str:
+    """A Markdown table of what :data:`SHIPPED` adds to the estimator, dB / weight in the blend."""
+    found = {(row["scene"], row["points"]): row for row in left_out(rows, SHIPPED)}
+    lines = ["| points | " + " | ".join(POINTS) + " |", "|---" * (1 + len(POINTS)) + "|"]
+    for place, share in enumerate(("0", "2", "0.1 %", "1 %")):
+        cells = [found.get((scene, (0, *counts)[place])) for scene, counts in POINTS.items()]
+        texts = [
+            "" if row is None else f"{row['gain']:+.2f} / {row['weight']:.2f}" for row in cells
+        ]
+        lines.append(f"| {share} | " + " | ".join(texts) + " |")
     return "\n".join(lines)
 
 

@@ -292,7 +292,8 @@ class TestPoints:
 class TestOthers:
     def test_info_is_one_object(self, run):
         told = one_object(run("info", "--json").out)
-        assert {"versions", "devices", "scan_backends", "sensors"} <= set(told)
+        assert {"versions", "devices", "scan_backends", "weights", "sensors"} <= set(told)
+        assert {"hash", "data", "terms", "measured"} <= set(told["weights"]["builtin"])
         assert told["versions"]["torch"] == torch.__version__
         assert len(told["sensors"]["GF-6 PMS"]) == 4
 

@@ -13,6 +13,7 @@ from pixelssr_geo.scene import open_cube
 from pixelssr_geo.testing import make_cube
 from pixelssr_geo.training import cubes as training
 from pixelssr_geo.training.pretrained import load_residual_net
+from pixelssr_geo.weights import weights_hash
 from pixelssr_geo.writers import write_cog
 
 TINY = {"width": 4, "state": 2, "prompt_inner": 3, "expand": 1}
@@ -63,6 +64,29 @@ def test_weights_of_cubes_are_one_more_prior_mean_of_the_product(run, inputs, tm
     [line] = [line for line in ended.out.splitlines() if line.startswith("blend")]
     used = [f"{name} {weight:.2f}" for name, weight in told["blend"].items() if weight]
     assert line == f"blend       {', '.join(used)}"
+
+
+def test_json_tells_what_was_trained(run, inputs, tmp_path):
+    weights = tmp_path / "w.safetensors"
+    asked = ("--steps", "1", "--device", "cpu", "--json", "-q", "-o", weights)
+    ended = run(
+        "train", inputs.cube, "--mode", "supervised", "--sensor", "RGB", "--synthetic", "1", *asked
+    )
+    assert ended.code == 0, ended.err
+    told = json.loads(ended.out)
+    assert told["output"] == str(weights)
+    assert told["weights"] == weights_hash(weights)
+    assert (told["net"], told["mode"], told["steps"]) == ("dypro-mamba", "supervised", 1)
+    assert (told["cubes"], told["synthetic"]) == ([str(inputs.cube)], 1)
+    assert told["relative_error"] > 0
+    small = ("--wavelengths", "450:850:50", "--overwrite")
+    ended = run("train", inputs.scene, "--points", inputs.points, *asked, *small)
+    assert ended.code == 0, ended.err
+    told = json.loads(ended.out)
+    assert told["weights"] == weights_hash(weights)
+    assert (told["mode"], told["scene"]) == ("pixel", str(inputs.scene))
+    assert told["held_out"]["n"] > 0
+    assert told["held_out"]["rmse"] > 0
 
 
 @pytest.mark.parametrize("mode", ["supervised", "pixel"])
