@@ -19,7 +19,6 @@ from pixelssr_geo.experiments.cells import CellTable, run_cells
 from pixelssr_geo.experiments.methods import (
     ANCHORS,
     METHODS,
-    check_packages,
     chosen_methods,
     reconstruct_trial,
 )
@@ -227,9 +226,8 @@ def plan_cells(sources: Sequence[SceneSource], grid: Grid) -> tuple[list[Accurac
     Raises
     ------
     PixelSSRError
-        If a scene cannot be read, or a method needs a package that is not there.
+        If a scene cannot be read.
     """
-    check_packages(grid.methods)
     cells: list[AccuracyCell] = []
     left_out: list[str] = []
     for source, protocol, points in product(sources, grid.protocols, grid.points):

@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -20,7 +21,6 @@ import numpy as np
 from pixelssr_geo.errors import SettingsError
 from pixelssr_geo.estimator import Projection
 from pixelssr_geo.estimator.library import load_library
-from pixelssr_geo.optional import need
 from pixelssr_geo.reconstruction import reconstruct_to_file
 from pixelssr_geo.scene import open_cube
 from pixelssr_geo.settings import Settings
@@ -71,8 +71,6 @@ class PixelMethod:
     """Points that it can take, or None for any number."""
     projected: bool = False
     """Whether the cube is made to agree with the scene."""
-    package: str | None = "sklearn"
-    """Package that it needs and that is not among this one's dependencies."""
 
     def __call__(
         self,
@@ -120,8 +118,6 @@ class PackageMethod:
     """Points that it needs."""
     most: int | None = None
     """Points that it can take, or None for any number."""
-    package: str | None = None
-    """Package that it needs and that is not among this one's dependencies."""
 
 
 def _interpolation(labels: Labels | None, response: Floats, channels: ChannelGrid) -> Spectra:
@@ -181,7 +177,7 @@ def library_mixtures(channels: ChannelGrid) -> Floats:
 
 
 def _fitted(make: Regression, x: Floats, y: Floats) -> Spectra:
-    ignored = need("sklearn.exceptions", extra="experiments").ConvergenceWarning
+    ignored = import_module("sklearn.exceptions").ConvergenceWarning
     with warnings.catch_warnings():
         # A length scale or noise at the end of its range is a result like another.
         warnings.simplefilter("ignore", ignored)
@@ -206,7 +202,7 @@ def _make_residual_ridge(bands: int) -> Any:
 
 
 def _make_forest(bands: int) -> Any:
-    ensemble = need("sklearn.ensemble", extra="experiments")
+    ensemble = import_module("sklearn.ensemble")
     return ensemble.RandomForestRegressor(200, random_state=0)
 
 
@@ -219,31 +215,31 @@ def _make_residual_process(bands: int) -> Any:
 
 
 def _standardised(*steps: Any) -> Any:
-    pipeline = need("sklearn.pipeline", extra="experiments")
-    preprocessing = need("sklearn.preprocessing", extra="experiments")
+    pipeline = import_module("sklearn.pipeline")
+    preprocessing = import_module("sklearn.preprocessing")
     return pipeline.make_pipeline(preprocessing.StandardScaler(), *steps)
 
 
 def _squares() -> Any:
-    return need("sklearn.preprocessing", extra="experiments").PolynomialFeatures(2)
+    return import_module("sklearn.preprocessing").PolynomialFeatures(2)
 
 
 def _ridge_cv(strengths: Floats) -> Any:
     """A ridge regression whose strength is chosen by leave-one-out error."""
-    return need("sklearn.linear_model", extra="experiments").RidgeCV(strengths)
+    return import_module("sklearn.linear_model").RidgeCV(strengths)
 
 
 def _process(bands: int, *, noise: float) -> Any:
     """A Gaussian process with a length scale for every band; ``noise`` is where its search begins."""
-    gaussian = need("sklearn.gaussian_process", extra="experiments")
-    kernels = need("sklearn.gaussian_process.kernels", extra="experiments")
+    gaussian = import_module("sklearn.gaussian_process")
+    kernels = import_module("sklearn.gaussian_process.kernels")
     smooth = kernels.ConstantKernel(1.0) * kernels.RBF(np.full(bands, 2.0), (0.3, 100))
     kernel = smooth + kernels.WhiteKernel(noise)
     return gaussian.GaussianProcessRegressor(kernel, normalize_y=True)
 
 
 _PLAIN = {
-    "interpolation": PixelMethod(_interpolation, package=None),
+    "interpolation": PixelMethod(_interpolation),
     "ridge": PixelMethod(_at_points(_make_ridge), least=2),
     "poly2": PixelMethod(_at_points(_make_quadratic), least=2),
     "forest": PixelMethod(_at_points(_make_forest), least=2),
@@ -304,18 +300,6 @@ def chosen_methods(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(listed))
 
 
-def check_packages(names: Sequence[str]) -> None:
-    """Refuse methods that cannot run here, before any of them does.
-
-    Raises
-    ------
-    MissingDependencyError
-        If one of them needs a package that is not installed.
-    """
-    for package in sorted({METHODS[name].package for name in names} - {None}, key=str):
-        need(str(package), extra="experiments")
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Reconstruction:
     """A cube, and what the run that made it says of itself."""
@@ -325,7 +309,7 @@ class Reconstruction:
     cv_rmse: float | None = None
     """Its own error at withheld points, reflectance, or None."""
     coverage: float | None = None
-    """Share of the values at withheld points inside their stated interval, or None."""
+    """Share of the values at withheld points within a standard deviation, or None."""
     gate: float | None = None
     """How far a network was let through, or None where none was tried."""
 
@@ -339,17 +323,23 @@ def reconstruct_trial(name: str, trial: Trial, seed: int) -> Reconstruction:
     return Reconstruction(method(trial.labels, values, trial.matrix, trial.ground.channels))
 
 
-def _by_package(method: PackageMethod, trial: Trial, seed: int) -> Reconstruction:
+def trial_settings(method: Method, trial: Trial, seed: int, folder: Path) -> Settings:
+    """Settings that give a trial's cube its reference's channels; a folder keeps their list."""
+    listed = folder / "channels.txt"
     channels = trial.ground.channels
+    rows = zip(channels.centres_nm, channels.fwhm_nm, strict=True)
+    listed.write_text("".join(f"{float(c)!r} {float(w)!r}\n" for c, w in rows))
+    return Settings.of(method=method, wavelengths=str(listed), seed=seed)
+
+
+def _by_package(method: PackageMethod, trial: Trial, seed: int) -> Reconstruction:
     with tempfile.TemporaryDirectory() as name:
-        listed = Path(name) / "channels.txt"
-        rows = zip(channels.centres_nm, channels.fwhm_nm, strict=True)
-        listed.write_text("".join(f"{float(c)!r} {float(w)!r}\n" for c, w in rows))
-        settings = Settings.of(method=method.method, wavelengths=str(listed), seed=seed)
+        settings = trial_settings(method.method, trial, seed, Path(name))
         output = Path(name) / "cube.tif"
         _, summary = reconstruct_to_file(
             trial.scene, trial.points, output, settings, response=trial.ground.response
         )
         cube = np.asarray(open_cube(output).values)
     validation = summary.cross_validation or {}
-    return Reconstruction(cube, validation.get("rmse"), validation.get("coverage"), summary.gate)
+    inside = (summary.coverage or {}).get("68")
+    return Reconstruction(cube, validation.get("rmse"), inside, summary.gate)

@@ -1,13 +1,12 @@
 """The accuracy experiment on a small scene."""
 
 import pickle
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from pixelssr_geo.errors import MissingDependencyError, SceneError, SceneReadError, SettingsError
+from pixelssr_geo.errors import SceneError, SceneReadError, SettingsError
 from pixelssr_geo.experiments import accuracy as module
 from pixelssr_geo.experiments.accuracy import (
     AccuracyCell,
@@ -64,13 +63,6 @@ def test_the_plan_leaves_out_what_there_is_no_room_for(tiny):
         ("251", "ridge"),
     ]
     assert left_out == ["tiny, random, 251 points: 250 are the most for: gpr"]
-
-
-def test_what_needs_a_missing_package_stops_before_anything_runs(tiny, path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(MissingDependencyError, match="experiments"):
-        run_accuracy([tiny], CHEAP, path)
-    assert not path.exists()
 
 
 def test_a_result_is_the_score_over_pixels_without_a_label(tiny):

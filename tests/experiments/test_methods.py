@@ -1,6 +1,5 @@
 """Every per-pixel method on a small scene, and their figures on a real one."""
 
-import sys
 import warnings
 from dataclasses import replace
 from functools import cache
@@ -8,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from pixelssr_geo.errors import MissingDependencyError, SettingsError
+from pixelssr_geo.errors import SettingsError
 from pixelssr_geo.estimator import Projection
 from pixelssr_geo.experiments import methods
 from pixelssr_geo.experiments.methods import (
@@ -17,7 +16,6 @@ from pixelssr_geo.experiments.methods import (
     PROJECTION,
     PackageMethod,
     PixelMethod,
-    check_packages,
     chosen_methods,
     library_mixtures,
     reconstruct_trial,
@@ -159,13 +157,6 @@ class TestNames:
     def test_an_unknown_one_is_refused_with_those_that_are_known(self):
         with pytest.raises(SettingsError, match=r"no method 'rigde', expected anchors .* ridge, "):
             chosen_methods(["ridge", "rigde"])
-
-    def test_without_scikit_learn_one_line_says_what_to_install(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "sklearn", None)
-        check_packages(["interpolation", "estimator"])
-        with pytest.raises(MissingDependencyError, match=r"pixelssr-geo\[experiments\]") as caught:
-            check_packages(["interpolation", "ridge"])
-        assert "\n" not in str(caught.value)
 
 
 class TestOwnMethods:
