@@ -98,7 +98,7 @@ def network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """A made network in the place of that of the weights file."""
     made = MadeNetwork(getattr(request, "param", 0.0))
     monkeypatch.setattr(fitting, "_trained_model", lambda *_: made)
-    monkeypatch.setattr(fitting, "_weights_hash", lambda _: "0" * 16)
+    monkeypatch.setattr(fitting, "weights_hash", lambda _: "0" * 16)
     return made
 
 
