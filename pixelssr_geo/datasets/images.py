@@ -53,12 +53,13 @@ def read_grey(path: Path) -> NDArray[np.float32]:
         If it is coloured, or its values are no integers.
     """
     values = _unit_values(path)
-    if any((colour != values[0]).any() for colour in values[1:]):
+    grey: NDArray[np.float32] = values[0]
+    if any((colour != grey).any() for colour in values[1:]):
         raise SceneError(
             f"image '{shown(path)}' has {len(values)} different bands, one of a channel is grey: "
             "download it again, or leave the scene out with select"
         )
-    return values[0]
+    return grey
 
 
 def _unit_values(path: Path) -> NDArray[np.float32]:

@@ -54,11 +54,12 @@ def covered(shape, windows):
     return count
 
 
-sizes = st.integers(1, 100)
+sizes = st.integers(1, 50)
 
 
 class TestBlocks:
-    @given(sizes, sizes, st.integers(1, 20), st.integers(0, 30), st.integers(0, 5))
+    @settings(deadline=None)  # thousands of patches of one pixel
+    @given(sizes, sizes, st.integers(1, 15), st.integers(0, 20), st.integers(0, 5))
     def test_every_pixel_belongs_to_one_part(self, height, width, size, more, seed):
         plan = PatchPlan(size=size, by="block", block=size + more, shares=(1, 0, 0), seed=seed)
         whole = covered((height, width), patch_windows("a", (height, width), "train", plan))
@@ -73,6 +74,7 @@ class TestBlocks:
         assert (counts.sum(0) == 1).all()
         assert counts.any((1, 2)).all()
 
+    @settings(deadline=None)
     @given(sizes, sizes, st.integers(2, 20), st.data())
     def test_patches_lie_in_the_scene_and_are_of_full_size_where_it_is(
         self, height, width, size, data
