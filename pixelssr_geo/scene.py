@@ -236,9 +236,15 @@ def open_cube(
     MissingWavelengthsError
         If the file does not say the wavelengths of its bands.
     SceneError
-        If it has another number of bands than there are channels.
+        If it has another number of bands than there are channels, or is a Zarr store, which states
+        both itself, and one of the two is given.
     """
     if place_suffix(path) == ".zarr":
+        if channels is not None or scale is not None:
+            raise SceneError(
+                f"channels or a scale are given for '{shown(path)}', a Zarr store states its own: "
+                "leave them out"
+            )
         cube = _open_zarr(path, "cube")
         if "wavelength" not in cube.dims:
             raise MissingWavelengthsError(

@@ -9,10 +9,11 @@ from pixelssr_geo.errors import (
     SceneReadError,
     SettingsError,
 )
-from pixelssr_geo.scene import pixel_grid
+from pixelssr_geo.scene import open_cube, pixel_grid
+from pixelssr_geo.spectra import ChannelGrid
 from pixelssr_geo.testing import make_cube, make_scene
 from pixelssr_geo.tiling.plan import Window
-from pixelssr_geo.writers import write_cog
+from pixelssr_geo.writers import write_cog, write_zarr
 
 
 def write_plain(path, values, crop=0):
@@ -76,6 +77,13 @@ def test_wavelengths_and_scale_can_be_told(tmp_path):
     np.testing.assert_array_equal(pair.channels.centres_nm, np.arange(400, 1001, 10))
     with pytest.raises(SceneError, match="has 61 bands, 31 channels are given"):
         open_rasters(tmp_path, **OPTIONS, wavelengths="400:700:10", cube_scale=1e-4).load("a")
+
+
+def test_a_zarr_store_states_its_own_channels_and_scale(tmp_path):
+    write_zarr(make_cube(), tmp_path / "cube.zarr")
+    for told in ({"scale": 1e-4}, {"channels": ChannelGrid.from_spec("400:1000:10")}):
+        with pytest.raises(SceneError, match="states its own"):
+            open_cube(tmp_path / "cube.zarr", **told)
 
 
 def test_channels_come_in_ascending_order(tmp_path):
