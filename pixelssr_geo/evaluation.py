@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
 from pixelssr_geo.errors import SceneError
-from pixelssr_geo.metrics import Score, score
+from pixelssr_geo.metrics import Score, VariantScore, score, variant_score
 from pixelssr_geo.scene import open_cube, pixel_grid, read_mask
 
 if TYPE_CHECKING:
@@ -24,13 +24,36 @@ MATCH_PIXELS = 0.5
 """Grids with corners closer than this are one grid."""
 
 
+@overload
 def evaluate(
     cube: xr.DataArray | str | Path,
     reference: xr.DataArray | str | Path,
     *,
     exclude_points: PointSpectra | None = None,
     mask: str | Path | None = None,
-) -> Score:
+    variants: Literal[False] = False,
+) -> Score: ...
+
+
+@overload
+def evaluate(
+    cube: xr.DataArray | str | Path,
+    reference: xr.DataArray | str | Path,
+    *,
+    exclude_points: PointSpectra | None = None,
+    mask: str | Path | None = None,
+    variants: bool,
+) -> Score | VariantScore: ...
+
+
+def evaluate(
+    cube: xr.DataArray | str | Path,
+    reference: xr.DataArray | str | Path,
+    *,
+    exclude_points: PointSpectra | None = None,
+    mask: str | Path | None = None,
+    variants: bool = False,
+) -> Score | VariantScore:
     """The metrics of a cube against a reference on the same grid and channels.
 
     Parameters
@@ -42,12 +65,16 @@ def evaluate(
         Points whose pixels are left out, as they carried labels.
     mask
         Raster on the same grid; only its non-zero pixels count.
+    variants
+        Measure more: further metrics, and PSNR, SSIM and SAM as the paper's equations, the scripts
+        of its author and the toolboxes of spectral reconstruction have them.
 
     Returns
     -------
     dict
         ``rmse``, ``psnr`` (peak 1, whole cube), ``mpsnr`` (mean over channels), ``ssim``, ``sam``
-        (per pixel, degrees), ``sam_band`` (the paper's eq. 13), ``bands``, ``pixels``.
+        (per pixel, degrees), ``sam_band`` (the paper's eq. 13), ``bands``, ``pixels``; with
+        ``variants`` also those of :class:`~pixelssr_geo.metrics.VariantScore`.
 
     Raises
     ------
@@ -61,7 +88,8 @@ def evaluate(
         valid &= ~_pixels_of(exclude_points, theirs)
     if mask is not None:
         valid &= read_mask(mask, (ours.shape[1], ours.shape[2]))
-    result = score(np.asarray(ours.values), np.asarray(theirs.values), valid)
+    measure = variant_score if variants else score
+    result = measure(np.asarray(ours.values), np.asarray(theirs.values), valid)
     if not result["pixels"]:
         raise SceneError(
             "no pixel is valid in both cubes and not left out, at least one is needed: check "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import threading
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,11 +212,22 @@ def open_scene(
     return scene
 
 
-def open_cube(path: str | Path) -> xr.DataArray:
+def open_cube(
+    path: str | Path, *, channels: ChannelGrid | None = None, scale: float | None = None
+) -> xr.DataArray:
     """A hyperspectral cube as lazy reflectance, dims ``(wavelength, y, x)``, NaN for nodata.
 
     A Zarr store may be at a URL, as ``s3://bucket/cube.zarr``. The wavelength (nm) and FWHM coordinates are lifted from the IMAGERY domain, an ENVI header or
     the Zarr store's own coordinates. A layer beside the channels, as ``extrapolation``, is left out.
+
+    Parameters
+    ----------
+    path
+        Any GDAL raster or a Zarr store.
+    channels
+        Of a GDAL raster, in the order of its bands, instead of those that it states.
+    scale
+        Factor of a GDAL raster to reflectance, instead of the one that it states.
 
     Raises
     ------
@@ -224,8 +235,16 @@ def open_cube(path: str | Path) -> xr.DataArray:
         If the path is not a readable raster.
     MissingWavelengthsError
         If the file does not say the wavelengths of its bands.
+    SceneError
+        If it has another number of bands than there are channels, or is a Zarr store, which states
+        both itself, and one of the two is given.
     """
     if place_suffix(path) == ".zarr":
+        if channels is not None or scale is not None:
+            raise SceneError(
+                f"channels or a scale are given for '{shown(path)}', a Zarr store states its own: "
+                "leave them out"
+            )
         cube = _open_zarr(path, "cube")
         if "wavelength" not in cube.dims:
             raise MissingWavelengthsError(
@@ -233,12 +252,23 @@ def open_cube(path: str | Path) -> xr.DataArray:
             )
         return cube
     info = read_raster_info(path)
+    if channels is not None:
+        if len(channels) != len(info.indexes):
+            raise SceneError(
+                f"'{shown(path)}' has {len(info.indexes)} bands, {len(channels)} channels are given "
+                "for it: give one wavelength per band"
+            )
+        info = replace(
+            info,
+            wavelengths_nm=tuple(map(float, channels.centres_nm)),
+            fwhm_nm=tuple(map(float, channels.fwhm_nm)),
+        )
     if info.wavelengths_nm is None:
         raise MissingWavelengthsError(
             f"'{shown(path)}' does not say the wavelengths of its {len(info.indexes)} bands, a cube "
             "needs one per band: set the IMAGERY item CENTRAL_WAVELENGTH_UM of every band"
         )
-    cube = _lazy_raster(info, *_scaling(info, None)).rename(band="wavelength")
+    cube = _lazy_raster(info, *_scaling(info, scale)).rename(band="wavelength")
     centres = np.array(info.wavelengths_nm)
     cube = cube.assign_coords(wavelength=("wavelength", centres, WAVELENGTH_ATTRS))
     if info.fwhm_nm is not None:
@@ -375,8 +405,24 @@ def read_mask(path: str | Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
             f"mask '{shown(path)}' has {info.shape[0]} x {info.shape[1]} pixels, {shape[0]} x {shape[1]} "
             "are needed: give a mask on the cube's grid"
         )
+    return np.asarray(np.nan_to_num(_stored_values(info).isel(band=0).values) != 0)
+
+
+def read_image(path: str | Path) -> tuple[NDArray[np.float32], str]:
+    """Stored values of all bands of a small image, ``(band, y, x)``, NaN for nodata, and their type.
+
+    Raises
+    ------
+    SceneReadError
+        If the path is not a readable raster.
+    """
+    info = read_raster_info(path)
+    return np.asarray(_stored_values(info).values), info.dtype
+
+
+def _stored_values(info: RasterInfo) -> xr.DataArray:
     plain = (np.ones(len(info.indexes), "f4"), np.zeros(len(info.indexes), "f4"))
-    return np.asarray(np.nan_to_num(_lazy_raster(info, *plain).isel(band=0).values) != 0)
+    return _lazy_raster(info, *plain)
 
 
 def pixel_grid(scene: xr.DataArray) -> PixelGrid:

@@ -1,12 +1,14 @@
-"""Tiny scenes, cubes and field points that belong together, for tests and examples.
+"""Tiny scenes, cubes, field points and datasets that belong together, for tests and examples.
 
 Functions of one shape and seed show the same place: a scene is its cube seen by a sensor, and
 points are spectra of the cube's pixels. The four materials are drawn by formula, like a library's
-vegetation, soil, water and concrete; everything is in memory.
+vegetation, soil, water and concrete; everything is in memory but the files of datasets, which
+are in the formats and folders that the real ones are published in.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,13 +16,16 @@ import xarray as xr
 
 from pixelssr_geo.errors import SettingsError
 from pixelssr_geo.grid import PixelGrid
+from pixelssr_geo.optional import need
 from pixelssr_geo.points import PointSpectra
 from pixelssr_geo.scene import FWHM_ATTRS, WAVELENGTH_ATTRS
 from pixelssr_geo.spectra import ChannelGrid, get_sensor
 from pixelssr_geo.writers import CubeTemplate
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from pathlib import Path
+
+    from numpy.typing import ArrayLike, NDArray
 
 CRS = "EPSG:32633"
 """Coordinate reference system unless another is asked for."""
@@ -170,6 +175,116 @@ def make_points(
         reflectance=np.asarray(cube.values[:, rows, cols].T, "f8"),
         source="made points",
     )
+
+
+VISIBLE = "400:700:10"
+"""Channels of the datasets' cubes, nm."""
+
+
+def write_arad_scene(
+    root: Path,
+    name: str,
+    *,
+    part: str = "Train",
+    shape: tuple[int, int] = (24, 32),
+    cube: bool = True,
+    image: bool = True,
+    seed: int = 0,
+) -> NDArray[np.float32]:
+    """Write a scene of ARAD-1K as the challenge gives it out; its cube, ``(channel, y, x)``.
+
+    Parameters
+    ----------
+    root
+        Folder of the dataset.
+    name
+        As ``ARAD_1K_0001``.
+    part
+        Beginning of the folders' names: ``Train``, ``Valid`` or ``Test``.
+    shape, seed
+        Rows and columns, and which place.
+    cube, image
+        Which of the two files to write.
+    """
+    values = np.asarray(make_cube(shape, wavelengths=VISIBLE, seed=seed).values)
+    if cube:
+        path = root / f"{part}_Spec" / f"{name}.mat"
+        bands = ChannelGrid.from_spec(VISIBLE).centres_nm[None]
+        # MATLAB shows (row, column, channel).
+        write_matlab(path, cube=np.moveaxis(values, 0, 2), bands=bands, norm_factor=[[1.0]])
+    if image:
+        path = root / f"{part}_RGB" / f"{name}.jpg"
+        write_image(path, camera_image(values), "JPEG", quality=95)
+    return values
+
+
+def write_cave_scene(
+    root: Path,
+    name: str,
+    *,
+    shape: tuple[int, int] = (16, 20),
+    seed: int = 0,
+    colours: int = 1,
+    dtype: str = "uint16",
+) -> NDArray[np.float32]:
+    """Write a scene of CAVE as its archive unpacks; its cube, ``(channel, y, x)``.
+
+    Parameters
+    ----------
+    root
+        Folder of the dataset.
+    name
+        As ``balloons``.
+    shape, seed
+        Rows and columns, and which place.
+    colours
+        How often a channel's image holds its grey values: 1, or 3 as in one of the real scenes.
+    dtype
+        Of the channels' images.
+    """
+    values = np.asarray(make_cube(shape, wavelengths=VISIBLE, seed=seed).values)
+    folder = root / f"{name}_ms" / f"{name}_ms"
+    for number, channel in enumerate(values, start=1):
+        grey = (np.iinfo(dtype).max * channel.clip(0, 1)).round().astype(dtype)
+        images = np.repeat(grey[None], colours, axis=0)
+        write_image(folder / f"{name}_ms_{number:02d}.png", images, "PNG")
+    write_image(folder / f"{name}_RGB.bmp", camera_image(values), "BMP")
+    (folder / "Thumbs.db").write_bytes(b"left by a file browser")
+    return values
+
+
+def write_image(path: Path, values: NDArray[np.integer], driver: str, **options: object) -> None:
+    """Write an image ``(band, y, x)`` without a place in the world, by GDAL's driver of that name."""
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count, height, width = values.shape
+    profile = {"count": count, "height": height, "width": width, "dtype": values.dtype}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", driver=driver, **profile, **options) as dataset:
+            dataset.write(values)
+
+
+def write_matlab(path: Path, **variables: ArrayLike) -> None:
+    """Write a MATLAB v7.3 file: HDF5 behind 512 bytes of MATLAB's own, columns first."""
+    h5py = need("h5py", extra="datasets")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, values in variables.items():
+            stored = file.create_dataset(name, data=np.asarray(values).T)
+            stored.attrs["MATLAB_class"] = np.bytes_("double")
+    title = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, HDF5 schema 1.00 .".ljust(116)
+    with path.open("r+b") as file:
+        file.write(title + bytes(8) + b"\x00\x02IM")
+
+
+def camera_image(cube: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Red, green and blue of a cube of :data:`VISIBLE` channels, 8 bits, ``(3, y, x)``."""
+    response = get_sensor("RGB").matrix(ChannelGrid.from_spec(VISIBLE))
+    bands = np.einsum("bc,cyx->byx", response, cube)
+    return np.asarray((255 * bands.clip(0, 1)).round(), np.uint8)
 
 
 def _grid(shape: tuple[int, int], crs: str | None) -> PixelGrid:

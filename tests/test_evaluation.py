@@ -6,6 +6,7 @@ import rasterio
 
 from pixelssr_geo.errors import MissingCRSError, SceneError
 from pixelssr_geo.evaluation import evaluate
+from pixelssr_geo.metrics import VariantScore
 from pixelssr_geo.scene import pixel_grid
 from pixelssr_geo.testing import make_cube, make_points
 from pixelssr_geo.writers import write_cog, write_zarr
@@ -39,6 +40,15 @@ def test_brightness_alone_turns_no_angle():
     result = evaluate(make_cube() * 1.1, make_cube())
     assert result["sam"] == pytest.approx(0, abs=0.03)
     assert result["rmse"] > 0.01
+
+
+def test_variants_are_measured_when_asked_for():
+    cube, reference = make_cube() + 0.01, make_cube()
+    result = evaluate(cube, reference, variants=True)
+    assert {name: result[name] for name in KEYS} == evaluate(cube, reference)
+    assert set(VariantScore.__annotations__) == set(result)
+    assert result["mae"] == pytest.approx(0.01, rel=1e-4)
+    assert result["psnr_elementwise"] == pytest.approx(40, abs=1e-2)
 
 
 def test_the_result_is_json():

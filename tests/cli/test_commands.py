@@ -248,6 +248,15 @@ class TestEvaluate:
         assert ended.code == 0
         assert {line.split()[0] for line in ended.out.splitlines()} == EVALUATE_KEYS
 
+    def test_variants_are_told_when_asked_for(self, run, inputs):
+        told = one_object(run("evaluate", inputs.cube, inputs.cube, "--variants", "--json").out)
+        assert set(told) > EVALUATE_KEYS
+        assert told["psnr_elementwise"] == pytest.approx(120)
+        ended = run("evaluate", inputs.cube, inputs.cube, "--variants")
+        lines = dict(line.split(maxsplit=1) for line in ended.out.splitlines())
+        assert set(lines) == set(told)
+        assert lines["psnr_elementwise"] == "120 dB (eq. 11)"
+
     def test_points_are_left_out(self, run, inputs):
         asked = ("--exclude-points", inputs.points, "--json")
         assert one_object(run("evaluate", inputs.cube, inputs.cube, *asked).out)["pixels"] == 1988
