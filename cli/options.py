@@ -119,6 +119,14 @@ channel_options = stacked(
 
 network_options = stacked(
     click.option(
+        "--net",
+        default="dypro-mamba",
+        show_default=True,
+        metavar="NAME",
+        help="Network that method paper trains, one of those that `pixelssr-geo nets` lists; weights "
+        "bring their own.",
+    ),
+    click.option(
         "--prior",
         type=click.Choice(["gamma", "gamma-correlated", "gaussian"]),
         default="gamma",

@@ -159,7 +159,8 @@ def create_net(
     guide_channels
         Channels of the guide, by default as many as the cube has.
     **options
-        Settings of that network: the fields of its ``config_type``.
+        Settings of that network: the fields of its ``config_type``. ``scan_backend`` goes to any;
+        a network without scans has no use for it.
 
     Raises
     ------
@@ -175,8 +176,9 @@ def create_net(
     >>> net(torch.zeros(1, 4, 5, 7)).shape
     torch.Size([1, 10, 5, 7])
     """
-    net_class = _net_class(name)
-    return net_class(bands, channels, guide_channels, net_config(name, options))
+    net = _net_class(name)(bands, channels, guide_channels, net_config(name, options))
+    net.name = find_net(name).name
+    return net
 
 
 def net_config(name: str, options: Mapping[str, Any]) -> DataclassInstance:
@@ -191,6 +193,7 @@ def net_config(name: str, options: Mapping[str, Any]) -> DataclassInstance:
     """
     config_type = _net_class(name).config_type
     known = {field.name for field in fields(config_type)}
+    options = {k: v for k, v in options.items() if k in known or k != "scan_backend"}
     for option in options:
         if option not in known:
             raise SettingsError(
