@@ -13,7 +13,7 @@ import pixelssr_geo
 from pixelssr_geo.cli.main import COMMANDS, cli
 from pixelssr_geo.nets import list_nets
 from pixelssr_geo.nets.dypro.config import DyProConfig
-from pixelssr_geo.nets.registry import net_config
+from pixelssr_geo.nets.prompted import check_pixel_options
 from pixelssr_geo.settings import PAPER_ONLY, Settings
 from pixelssr_geo.spectra import get_sensor, list_sensors
 
@@ -229,10 +229,11 @@ def test_the_tables_of_accuracy_are_what_the_command_above_them_prints(marker):
     assert told == ran.stdout
 
 
-def test_the_documented_file_of_settings_is_one():
-    (text,) = blocks(PAGES / "fidelity.md", "toml")
+@pytest.mark.parametrize("page", ["fidelity.md", "networks.md"])
+def test_the_documented_file_of_settings_is_one(page):
+    (text,) = blocks(PAGES / page, "toml")
     settings = Settings.of(**tomllib.loads(text))
-    net_config("dypro-mamba", settings.net_options)
+    check_pixel_options(settings.net, settings.net_options)
     assert settings.method == "paper"
 
 
