@@ -147,7 +147,9 @@ def _cube_settings(config: str | None, given: dict[str, Any]) -> dict[str, Any]:
             f"option '{name}' was given with cubes to train on, only a scene has a use for it: "
             "leave it out"
         )
-    chosen = settings_options(config, {name: given[name] for name in ("net", "steps", "seed", "device")})
+    chosen = settings_options(
+        config, {name: given[name] for name in ("net", "steps", "seed", "device")}
+    )
     Settings.of(**{**chosen, "method": "paper"})
     return chosen
 
