@@ -123,8 +123,8 @@ network_options = stacked(
         default="dypro-mamba",
         show_default=True,
         metavar="NAME",
-        help="Network that method paper trains, one of those that `pixelssr-geo nets` lists; weights "
-        "bring their own.",
+        help="Network to train, with --method paper or by `train`: one that `pixelssr-geo nets` "
+        "lists. Weights bring their own.",
     ),
     click.option(
         "--prior",

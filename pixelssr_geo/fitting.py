@@ -844,8 +844,8 @@ def train(
     """Train a network as the paper does on a scene and write its weights.
 
     With points this is Pixel-SSR; without, the unsupervised mode. ``net="mst++"`` trains another
-    than DyPro-Mamba. The weights serve
-    ``reconstruct`` with ``method="paper"`` on scenes of the same sensor.
+    than DyPro-Mamba. The weights serve ``reconstruct`` with ``method="paper"`` on scenes of the same
+    sensor.
 
     Parameters
     ----------
