@@ -119,6 +119,14 @@ channel_options = stacked(
 
 network_options = stacked(
     click.option(
+        "--net",
+        default="dypro-mamba",
+        show_default=True,
+        metavar="NAME",
+        help="Network to train, with --method paper or by `train`: one that `pixelssr-geo nets` "
+        "lists. Weights bring their own.",
+    ),
+    click.option(
         "--prior",
         type=click.Choice(["gamma", "gamma-correlated", "gaussian"]),
         default="gamma",

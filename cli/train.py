@@ -24,7 +24,7 @@ from pixelssr_geo.cli.options import (
 if TYPE_CHECKING:
     from pixelssr_geo.cli.options import ProgressDisplay
 
-FOR_CUBES = ("steps", "seed", "device", "net_options", "label_ratio")
+FOR_CUBES = ("net", "steps", "seed", "device", "net_options", "label_ratio")
 """Settings that a training on cubes looks at; its label ratio in mode pixel alone."""
 
 FOR_SCENES = (
@@ -85,7 +85,7 @@ def train(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train DyPro-Mamba on a scene, as the paper does, or on full cubes, and write its weights.
+    """Train a network on a scene, as the paper does, or on full cubes, and write its weights.
 
     One SCENE with --points is Pixel-SSR, without them the unsupervised mode; the weights serve
     scenes of the same sensor. Several CUBEs, or --mode supervised, give weights for scenes of any
@@ -108,10 +108,11 @@ def train(
     if as_json:
         from importlib.metadata import version
 
-        from pixelssr_geo.fitting import NETWORK
+        from pixelssr_geo.training.checkpoint import load_checkpoint
         from pixelssr_geo.weights import weights_hash
 
-        about = {"output": str(output), "net": NETWORK, "weights": weights_hash(Path(output))}
+        net = load_checkpoint(output)[1]["net"]
+        about = {"output": str(output), "net": net, "weights": weights_hash(Path(output))}
         click.echo(json.dumps(about | told | {"version": version("pixelssr-geo")}))
         return
     click.echo(f"weights     {output}")
@@ -164,7 +165,9 @@ def _cube_settings(config: str | None, given: dict[str, Any]) -> dict[str, Any]:
             f"option '{name}' was given with cubes to train on, only a scene has a use for it: "
             "leave it out"
         )
-    chosen = settings_options(config, {name: given[name] for name in ("steps", "seed", "device")})
+    chosen = settings_options(
+        config, {name: given[name] for name in ("net", "steps", "seed", "device")}
+    )
     Settings.of(**{**chosen, "method": "paper"})
     return chosen
 
@@ -191,7 +194,7 @@ def _train_on_cubes(
     progress: ProgressDisplay,
 ) -> tuple[dict[str, Any], str]:
     """Train, and return what ``--json`` tells of it and what the summary does."""
-    from pixelssr_geo.pretraining import pretrain
+    from pixelssr_geo.pretraining import NETWORK, pretrain
     from pixelssr_geo.spectra import SpectralResponse, get_sensor
     from pixelssr_geo.training.cubes import CubePlan
 
@@ -200,7 +203,7 @@ def _train_on_cubes(
         sensors = [SpectralResponse.from_file(given["response"])]
     elif given["sensor"]:
         sensors = [get_sensor(given["sensor"])]
-    device = chosen.pop("device")
+    device, net = chosen.pop("device"), chosen.pop("net", None)
     plan = CubePlan(
         mode=mode,  # type: ignore[arg-type]
         **{name: value for name, value in chosen.items() if value is not None},
@@ -209,6 +212,7 @@ def _train_on_cubes(
         inputs,
         output,
         plan,
+        net=net or NETWORK,
         sensors=sensors,
         synthetic=synthetic,
         terms=terms,

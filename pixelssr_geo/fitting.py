@@ -95,7 +95,7 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 side by side call from threads of their own."""
 
 NETWORK = "dypro-mamba"
-"""Network that is trained, by its registered name."""
+"""Network of the correction, by its registered name."""
 
 NETWORK_METHODS = ("product", "dypro", "paper")
 """Methods in which it may take part."""
@@ -363,9 +363,13 @@ class FittedModel:
 
     @property
     def network(self) -> str | None:
-        """Name of the network that takes part in the cube, or None."""
-        networks = (self.correction, self.pixel_model, self.reader.network)
-        return NETWORK if any(one is not None for one in networks) else None
+        """Name of the network that takes part in the cube, of both if there are two, or None."""
+        names = [] if self.correction is None else [NETWORK]
+        if self.pixel_model is not None:
+            names.append(self.pixel_model.net.name)
+        if self.reader.network is not None:
+            names.append(self.reader.network.model.net.name)
+        return " and ".join(dict.fromkeys(names)) or None
 
     @property
     def blend(self) -> dict[str, float] | None:
@@ -697,9 +701,7 @@ def fit(
     tell = progress or _silent
     device = run_device(settings, points) if device is None else device
     if settings.method in NETWORK_METHODS and (settings.net_options or device is not None):
-        from pixelssr_geo.nets.registry import net_config
-
-        net_config(NETWORK, settings.net_options)
+        _check_network(settings, points)
     if device is not None and may_use_network(settings, points):
         from pixelssr_geo.nets.scan import chosen_backend
 
@@ -773,6 +775,23 @@ def fit(
         return _with_estimator(base, context)
 
 
+def _check_network(settings: Settings, points: PointSpectra | None) -> None:
+    """Check the network's name and options before anything else is done.
+
+    Raises
+    ------
+    UnknownNetError
+        If the name is not registered.
+    SettingsError
+        If an option does not fit the network.
+    """
+    from pixelssr_geo.nets.prompted import check_pixel_options
+    from pixelssr_geo.nets.registry import net_config
+
+    check = net_config if points is None else check_pixel_options
+    check(settings.net, settings.net_options)
+
+
 def may_use_network(settings: Settings, points: PointSpectra | None) -> bool:
     """Return whether a network may take part in a run."""
     if settings.weights is not None or settings.method in ("dypro", "paper"):
@@ -822,10 +841,11 @@ def train(
     progress: Progress | None = None,
     **options: Any,
 ) -> CrossValidation | None:
-    """Train DyPro-Mamba as the paper does on a scene and write its weights.
+    """Train a network as the paper does on a scene and write its weights.
 
-    With points this is Pixel-SSR; without, the unsupervised mode. The weights serve
-    ``reconstruct`` with ``method="paper"`` on scenes of the same sensor.
+    With points this is Pixel-SSR; without, the unsupervised mode. ``net="mst++"`` trains another
+    than DyPro-Mamba. The weights serve ``reconstruct`` with ``method="paper"`` on scenes of the same
+    sensor.
 
     Parameters
     ----------
@@ -861,7 +881,7 @@ def train(
     model = fit(scene, points, settings, response=response, progress=progress)
     assert isinstance(model.pixel_model, PixelModel)
     mode = "pixel" if model.paired is not None and len(model.paired.labels) else "unsupervised"
-    save_pixel_model(path, model.pixel_model, net=NETWORK, mode=mode)
+    save_pixel_model(path, model.pixel_model, net=model.pixel_model.net.name, mode=mode)
     return model.cross_validation
 
 
@@ -1322,7 +1342,8 @@ def _with_pixel_model(base: FittedModel, context: _Context) -> FittedModel:
     )
     if kept is not None:
         known = {"cross_validation": asdict(validation) if validation else None}
-        save_pixel_model(kept, fitted.model, net=NETWORK, mode="pixel", **known)
+        mode = "unsupervised" if labels is None or not len(labels) else "pixel"
+        save_pixel_model(kept, fitted.model, net=fitted.model.net.name, mode=mode, **known)
     return replace(base, pixel_model=fitted.model, cross_validation=validation)
 
 
@@ -1384,6 +1405,7 @@ def _train_pixel_model(context: _Context) -> PixelFit:
         gain=gain,
         band_centres_nm=context.band_centres_nm,
         channel_centres_nm=tuple(context.channels.centres_nm),
+        net=settings.net,
         weights=LossWeights(*settings.loss_weights),
         device=context.device,
         progress=_stage(context.progress, "training"),

@@ -20,7 +20,7 @@ from pixelssr_geo.place import shown
 from pixelssr_geo.scene import cube_channels, open_cube
 from pixelssr_geo.spectra import get_sensor, list_sensors
 from pixelssr_geo.training.cubes import CubeFit, CubePlan, TrainingCube, train_on_cubes
-from pixelssr_geo.training.pretrained import COMMON, save_residual_net
+from pixelssr_geo.training.pretrained import COMMON, check_residual_options, save_residual_net
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pixelssr_geo.spectra import SpectralResponse
 
 NETWORK = "dypro-mamba"
-"""Network that is trained, by its registered name."""
+"""Network that is trained unless another is asked for, by its registered name."""
 
 _NOISE = 0.002  # standard deviation in every channel of a synthetic cube, reflectance
 
@@ -41,13 +41,14 @@ def pretrain(
     path: str | Path,
     plan: CubePlan | None = None,
     *,
+    net: str = NETWORK,
     sensors: Sequence[SpectralResponse] = (),
     synthetic: int = 0,
     terms: str | None = None,
     device: str = "auto",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> CubeFit:
-    """Train DyPro-Mamba on full cubes and write weights that serve any sensor and any channels.
+    """Train a network on full cubes and write weights that serve any sensor and any channels.
 
     Parameters
     ----------
@@ -58,6 +59,8 @@ def pretrain(
         Weights to write, ``*.safetensors``.
     plan
         Mode, steps, patches, rate, seed; by default ``CubePlan()``.
+    net
+        Registered name of the network.
     sensors
         Train for these bands alone; by default for all known sensors and random ones.
     synthetic
@@ -79,6 +82,7 @@ def pretrain(
 
     check_output(path, overwrite=True)
     plan = CubePlan() if plan is None else plan
+    check_residual_options(net, plan.net_options, modelled=plan.mode == "pixel")
     where = resolve_device(device)
     read = [read_training_cube(cube) for cube in cubes]
     read += synthetic_cubes(synthetic, seed=plan.seed)
@@ -91,7 +95,7 @@ def pretrain(
         if progress is not None:
             progress("training on cubes", step, steps)
 
-    fit = train_on_cubes(read, sensors, plan, net=NETWORK, device=where, progress=told)
+    fit = train_on_cubes(read, sensors, plan, net=net, device=where, progress=told)
     card = {
         "data": [cube.name for cube in read],
         "terms": terms or "not stated",
@@ -101,7 +105,7 @@ def pretrain(
         "relative_error": fit.relative_error,
         "version": version("pixelssr-geo"),
     }
-    save_residual_net(path, fit.net, net=NETWORK, card=card)
+    save_residual_net(path, fit.net, net=fit.net.name, card=card)
     return fit
 
 

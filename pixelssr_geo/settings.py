@@ -16,7 +16,7 @@ PriorKind = Literal["gamma", "gamma-correlated", "gaussian"]
 Units = Literal["reflectance", "scene"]
 
 PAPER_ONLY = (
-    "prior", "prior_parameters", "label_ratio", "mask", "redraw", "point_loss", "loss_weights",
+    "net", "prior", "prior_parameters", "label_ratio", "mask", "redraw", "point_loss", "loss_weights",
 )  # fmt: skip
 """Settings of Pixel-SSR's training, which nothing but method ``paper`` looks at."""
 
@@ -30,6 +30,10 @@ class Settings(BaseModel):
     """``product`` (estimator, and a gated network from 50 points on), ``estimator`` (no network),
     ``dypro`` (the network without the gate), ``paper`` (Pixel-SSR as published), ``ridge`` (points
     alone) or ``library`` (no points)."""
+    net: str = "dypro-mamba"
+    """Network that method ``paper`` trains, by its name in ``pixelssr-geo nets``. Another than
+    DyPro-Mamba stands behind the latter's neck where there are points ("the dotted box in (a) can
+    be replaced", Figure 3), and by itself where there are none; weights bring their own."""
     wavelengths: str | None = None
     """Channels of the cube: ``start:stop:step`` in nm, a text file, or ``like:CUBE``; by default
     400:1000:10 cut to the range of the points."""
@@ -61,7 +65,8 @@ class Settings(BaseModel):
     net_options: dict[str, Any] = {}
     """Options of the network, such as ``{"directions": [4, 5, 6, 7]}``: how the paper's text on the
     network is read. For DyPro-Mamba the fields of
-    :class:`~pixelssr_geo.nets.dypro.config.DyProConfig`."""
+    :class:`~pixelssr_geo.nets.dypro.config.DyProConfig`, which for the neck in front of another
+    network go into a table ``neck``."""
     calibrate: Literal["none", "gain", "gain-offset"] = "none"
     """Line of every band between the scene's values and the reflectance that the points have there,
     for scenes that are no surface reflectance; see :mod:`pixelssr_geo.calibration`."""

@@ -11,8 +11,9 @@ import pytest
 
 import pixelssr_geo
 from pixelssr_geo.cli.main import COMMANDS, cli
+from pixelssr_geo.nets import list_nets
 from pixelssr_geo.nets.dypro.config import DyProConfig
-from pixelssr_geo.nets.registry import net_config
+from pixelssr_geo.nets.prompted import check_pixel_options
 from pixelssr_geo.settings import PAPER_ONLY, Settings
 from pixelssr_geo.spectra import get_sensor, list_sensors
 
@@ -228,10 +229,11 @@ def test_the_tables_of_accuracy_are_what_the_command_above_them_prints(marker):
     assert told == ran.stdout
 
 
-def test_the_documented_file_of_settings_is_one():
-    (text,) = blocks(PAGES / "fidelity.md", "toml")
+@pytest.mark.parametrize("page", ["fidelity.md", "networks.md"])
+def test_the_documented_file_of_settings_is_one(page):
+    (text,) = blocks(PAGES / page, "toml")
     settings = Settings.of(**tomllib.loads(text))
-    net_config("dypro-mamba", settings.net_options)
+    check_pixel_options(settings.net, settings.net_options)
     assert settings.method == "paper"
 
 
@@ -242,3 +244,17 @@ def test_the_sizes_of_the_ablations_are_what_the_command_prints():
     )  # fmt: skip
     text = (PAGES / "fidelity.md").read_text()
     assert f"<!-- ablations -->\n{ran.stdout}<!-- end -->" in text
+
+
+def test_the_sizes_of_the_networks_are_what_the_command_prints():
+    ran = subprocess.run(
+        [sys.executable, ROOT / "tests" / "benchmarks" / "network_costs.py"],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    text = (PAGES / "networks.md").read_text()
+    assert f"<!-- networks -->\n{ran.stdout}<!-- end -->" in text
+
+
+def test_every_network_is_on_its_page():
+    text = (PAGES / "networks.md").read_text()
+    assert all(f"| `{spec.name}` | {spec.paper} |" in text for spec in list_nets())

@@ -68,7 +68,7 @@ class MadeNetwork:
     def __init__(self, error: float) -> None:
         self.error = error
         self.plan = plan_tiles(SHAPE, **TILES)
-        self.net = SimpleNamespace(options={})
+        self.net = SimpleNamespace(options={}, name="dypro-mamba")
 
     def to(self, _device: torch.device) -> "MadeNetwork":
         return self

@@ -33,6 +33,7 @@ def test_tiles_must_be_larger_than_their_overlap():
 
 
 PAPER = [
+    {"net": "mst++"},
     {"prior": "gaussian"},
     {"prior_parameters": (2.0, 0.1)},
     {"label_ratio": 0.001},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pixelssr_geo.nets.contract import SpectralNet as SpectralNet
+    from pixelssr_geo.nets.prompted import create_pixel_net as create_pixel_net
     from pixelssr_geo.nets.registry import NetSpec as NetSpec
     from pixelssr_geo.nets.registry import create_net as create_net
     from pixelssr_geo.nets.registry import find_net as find_net
@@ -19,6 +20,7 @@ _HOME = {
     "NetSpec": "pixelssr_geo.nets.registry",
     "SpectralNet": "pixelssr_geo.nets.contract",
     "create_net": "pixelssr_geo.nets.registry",
+    "create_pixel_net": "pixelssr_geo.nets.prompted",
     "find_net": "pixelssr_geo.nets.registry",
     "list_nets": "pixelssr_geo.nets.registry",
 }

@@ -35,6 +35,8 @@ class SpectralNet(nn.Module):
 
     config_type: ClassVar[type]
     """Frozen dataclass of the network's settings; its fields are the options of ``create_net``."""
+    name: str = ""
+    """Registered name, empty unless ``create_net`` made it."""
 
     def __init__(
         self, bands: int, channels: int, guide_channels: int | None, config: DataclassInstance
@@ -86,3 +88,18 @@ class SpectralNet(nn.Module):
                 "create it with the matching guide_channels"
             )
         return guide
+
+
+class NeckedNet(SpectralNet):
+    """A network with the paper's neck, whose preliminary cube Y3 the loss L_P2I is about."""
+
+    neck_width: int
+    """Channels of Y3."""
+
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """Return the cube, ``(batch, channel, y, x)``; see :class:`SpectralNet` for the inputs."""
+        return self.forward_with_neck(x, guide)[0]
+
+    @abstractmethod
+    def forward_with_neck(self, x: Tensor, guide: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the cube and the neck's Y3, ``(batch, neck width, y, x)``."""

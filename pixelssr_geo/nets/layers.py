@@ -62,3 +62,11 @@ class GELU(nn.Module):
         """Return ``(batch, channel, y, x)`` as the input."""
         # The kernel for plainly contiguous memory, which the permuted image is, is the faster one.
         return to_first(functional.gelu(to_last(image)))
+
+
+class ChannelNorm(nn.LayerNorm):
+    """A LayerNorm over the channels of an image, ``(batch, channel, y, x)`` as the input."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the image with mean 0 and variance 1 over the channels of each pixel."""
+        return to_first(super().forward(to_last(image)))

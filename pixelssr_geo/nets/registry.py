@@ -26,7 +26,7 @@ class NetSpec:
     target: str
     """``module:Class`` of a :class:`~pixelssr_geo.nets.contract.SpectralNet`."""
     paper: str
-    """Who described it, and where."""
+    """Who described it, under what title, where and when."""
     licence: str
     """Licence of this implementation."""
     aliases: tuple[str, ...] = ()
@@ -35,21 +35,69 @@ class NetSpec:
     """Whether the guide changes the result."""
 
 
+_BASELINES = "pixelssr_geo.nets.baselines"
+
 _SPECS: tuple[NetSpec, ...] = (
     NetSpec(
         name="dypro-mamba",
         target="pixelssr_geo.nets.dypro.net:DyProMamba",
-        paper="From Image- to Pixel-level: Label-efficient Hyperspectral Image Reconstruction",
+        paper="Leng et al., From Image- to Pixel-level: Label-efficient Hyperspectral Image "
+        "Reconstruction, 2025",
         licence="Apache-2.0",
         aliases=("dypro",),
         uses_guide=True,
     ),
     NetSpec(
         name="mst++",
-        target="pixelssr_geo.nets.baselines.mst_plus_plus:MSTPlusPlus",
-        paper="MST++: multi-stage spectral-wise transformer (Cai et al., CVPR Workshops 2022)",
+        target=f"{_BASELINES}.mst_plus_plus:MSTPlusPlus",
+        paper="Cai et al., MST++: Multi-stage Spectral-wise Transformer for Efficient Spectral "
+        "Reconstruction, CVPR Workshops 2022",
         licence="Apache-2.0",
         aliases=("mstpp", "mst-plus-plus"),
+    ),
+    NetSpec(
+        name="restormer",
+        target=f"{_BASELINES}.restormer:Restormer",
+        paper="Zamir et al., Restormer: Efficient Transformer for High-Resolution Image "
+        "Restoration, CVPR 2022",
+        licence="Apache-2.0",
+    ),
+    NetSpec(
+        name="saunet",
+        target=f"{_BASELINES}.saunet:SAUNet",
+        paper="Wang et al., A Simple Adaptive Unfolding Network for Hyperspectral Image "
+        "Reconstruction, arXiv:2301.10208, 2023",
+        licence="Apache-2.0",
+    ),
+    NetSpec(
+        name="specat",
+        target=f"{_BASELINES}.specat:SPECAT",
+        paper="Yao et al., SPECAT: Spatial-spectral Cumulative-Attention Transformer for "
+        "High-Resolution Hyperspectral Image Reconstruction, CVPR 2024",
+        licence="Apache-2.0",
+    ),
+    NetSpec(
+        name="retinex-mamba",
+        target=f"{_BASELINES}.retinex_mamba:RetinexMamba",
+        paper="Bai et al., RetinexMamba: Retinex-based Mamba for Low-light Image Enhancement, "
+        "arXiv:2405.03349, 2024",
+        licence="Apache-2.0",
+        aliases=("retinexmamba", "rtxmamba"),
+    ),
+    NetSpec(
+        name="msfn",
+        target=f"{_BASELINES}.msfn:MSFN",
+        paper="Wu et al., Multistage Spatial-Spectral Fusion Network for Spectral "
+        "Super-Resolution, IEEE TNNLS 2024",
+        licence="Apache-2.0",
+        aliases=("mfsn",),
+    ),
+    NetSpec(
+        name="unssr",
+        target=f"{_BASELINES}.unssr:UnSSR",
+        paper="Leng et al., Uncertainty-guided Discriminative Priors Mining for Flexible "
+        "Unsupervised Spectral Reconstruction, IEEE TNNLS 2025",
+        licence="Apache-2.0",
     ),
 )
 
@@ -84,15 +132,15 @@ def find_net(name: str) -> NetSpec:
     Raises
     ------
     UnknownNetError
-        If there is none; the message names the nearest.
+        If there is none; the message names the nearest, and all.
     """
     plain = name.strip().lower().replace("_", "-").replace(" ", "-")
     if plain in _TABLE:
         return _TABLE[plain]
     near = [f"'{match}'" for match in get_close_matches(plain, _TABLE, n=3)]
     known = ", ".join(spec.name for spec in _SPECS)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of: {known}"
-    raise UnknownNetError(f"network '{name}' was asked for, expected a registered name: {hint}")
+    hint = f"; did you mean {' or '.join(near)}?" if near else ": choose one of them"
+    raise UnknownNetError(f"network '{name}' was asked for, expected one of {known}{hint}")
 
 
 def create_net(
@@ -111,7 +159,8 @@ def create_net(
     guide_channels
         Channels of the guide, by default as many as the cube has.
     **options
-        Settings of that network: the fields of its ``config_type``.
+        Settings of that network: the fields of its ``config_type``. ``scan_backend`` goes to any;
+        a network without scans has no use for it.
 
     Raises
     ------
@@ -127,8 +176,9 @@ def create_net(
     >>> net(torch.zeros(1, 4, 5, 7)).shape
     torch.Size([1, 10, 5, 7])
     """
-    net_class = _net_class(name)
-    return net_class(bands, channels, guide_channels, net_config(name, options))
+    net = _net_class(name)(bands, channels, guide_channels, net_config(name, options))
+    net.name = find_net(name).name
+    return net
 
 
 def net_config(name: str, options: Mapping[str, Any]) -> DataclassInstance:
@@ -143,6 +193,7 @@ def net_config(name: str, options: Mapping[str, Any]) -> DataclassInstance:
     """
     config_type = _net_class(name).config_type
     known = {field.name for field in fields(config_type)}
+    options = {k: v for k, v in options.items() if k in known or k != "scan_backend"}
     for option in options:
         if option not in known:
             raise SettingsError(

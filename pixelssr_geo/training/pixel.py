@@ -1,7 +1,9 @@
 """Pixel-SSR: training a network on a scene and a few point spectra (eqs. 3, 14 and 15).
 
 Gamma-modelled spectra go *in*, in training and use alike; the measured spectra appear only in the
-loss. Without points L_rep and L_SSIM alone remain, the unsupervised mode.
+loss. Without points L_rep and L_SSIM alone remain, the unsupervised mode. Any registered network
+can be trained so: by itself without points, and behind DyPro-Mamba's neck with them, where it sees
+the modelled spectra and has all four losses.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from pixelssr_geo.losses import (
     point_loss,
     projection_loss,
 )
-from pixelssr_geo.nets import SpectralNet, create_net
-from pixelssr_geo.nets.dypro.net import DyProMamba, PixelToImage
+from pixelssr_geo.nets import SpectralNet, create_net, create_pixel_net
+from pixelssr_geo.nets.contract import NeckedNet
+from pixelssr_geo.nets.dypro.net import PixelToImage
 from pixelssr_geo.prior import GammaPrior, GaussianPrior, PointPrior, modelled_points
 from pixelssr_geo.training.loop import Schedule, TrainingRecord, train
 from pixelssr_geo.training.patches import WindowReader, cut_patches
@@ -155,6 +158,8 @@ def train_pixel(
 ) -> PixelFit:
     """Train a network with the paper's four losses, or its two label-free ones without labels.
 
+    With labels another network than DyPro-Mamba stands behind the latter's neck.
+
     From five labels on, a fifth is held out: training stops early by the error there, and the best
     weights are kept.
 
@@ -185,9 +190,11 @@ def train_pixel(
     """
     weights = weights or LossWeights()
     bands, channels = response.shape
+    labels = labels if labels is not None else _no_labels(bands, channels)
+    create = create_pixel_net if len(labels) else create_net
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(plan.seed)
-        fresh = create_net(net, bands=bands, channels=channels, **plan.net_options)
+        fresh = create(net, bands=bands, channels=channels, **plan.net_options)
         trained = _WithImageHead(fresh).to(device)
     model = PixelModel(
         net=fresh,
@@ -199,7 +206,6 @@ def train_pixel(
         band_centres_nm=band_centres_nm,
         channel_centres_nm=channel_centres_nm,
     )
-    labels = labels if labels is not None else _no_labels(bands, channels)
     if not len(labels):
         weights = replace(weights, point=0, image=0)
     shuffled = np.random.default_rng(plan.seed).permutation(len(labels))
@@ -267,16 +273,14 @@ class _WithImageHead(torch.nn.Module):
     def __init__(self, net: SpectralNet) -> None:
         super().__init__()
         self.net = net
-        self.image = (
-            PixelToImage(net.options["width"], net.bands) if isinstance(net, DyProMamba) else None
-        )
+        self.image = PixelToImage(net.neck_width, net.bands) if isinstance(net, NeckedNet) else None
 
     def forward(
         self, x: torch.Tensor, guide: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        if self.image is None:
+        if not isinstance(self.net, NeckedNet) or self.image is None:
             return self.net(x, guide), None
-        y, y3 = self.net.forward_with_neck(x, guide)  # type: ignore[operator]
+        y, y3 = self.net.forward_with_neck(x, guide)
         return y, self.image(y3)
 
 
@@ -333,7 +337,9 @@ def load_pixel_model(
         options = dict(about["options"])
         if scan_backend != "auto":
             options["scan_backend"] = scan_backend
-        net = create_net(
+        # Only a network that was trained behind a neck has options of one.
+        create = create_pixel_net if "neck" in options else create_net
+        net = create(
             about["net"],
             bands=len(about["band_centres_nm"]),
             channels=len(about["channel_centres_nm"]),

@@ -22,12 +22,14 @@ from pixelssr_geo.errors import SceneError, SettingsError, WeightsError
 from pixelssr_geo.estimator.library import load_library, random_mixtures
 from pixelssr_geo.estimator.projection import Projection
 from pixelssr_geo.estimator.ridge import fit_ridge, standardised
-from pixelssr_geo.nets import SpectralNet, create_net
+from pixelssr_geo.nets import SpectralNet, create_net, create_pixel_net
+from pixelssr_geo.nets.prompted import check_pixel_options
+from pixelssr_geo.nets.registry import find_net, net_config
 from pixelssr_geo.prior import GammaPrior, modelled_points
 from pixelssr_geo.spectra import ChannelGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -231,7 +233,8 @@ class ResidualNet(nn.Module):
     Parameters
     ----------
     net
-        Takes the pseudo-bands and a guide of :func:`guide_channels`, gives 61 channels.
+        Takes the pseudo-bands and a guide of :func:`guide_channels`, gives 61 channels. One that
+        has no place for a guide takes all of it as bands.
     prior
         Distribution of the modelled spectra that go in, in units of the scene's brightness; None
         for a network that takes none.
@@ -256,6 +259,12 @@ class ResidualNet(nn.Module):
     ) -> None:
         super().__init__()
         self.net = net
+        # A network that cannot start at zero itself gets a last layer that does.
+        self.head = None
+        if "zero_head" not in net.options:
+            self.head = nn.Conv2d(len(COMMON), len(COMMON), 1)
+            for parameter in self.head.parameters():
+                nn.init.zeros_(parameter)
         self.prior = prior
         self.label_ratio = label_ratio
         self.corrects = corrects
@@ -265,6 +274,11 @@ class ResidualNet(nn.Module):
         # loading a file writes into them.
         self.register_buffer("centre", torch.tensor(centre[:, None, None]))
         self.register_buffer("shapes", torch.tensor(shapes))
+
+    @property
+    def name(self) -> str:
+        """Registered name of the network inside."""
+        return self.net.name
 
     @property
     def options(self) -> dict[str, Any]:
@@ -297,7 +311,13 @@ class ResidualNet(nn.Module):
         if modelled is not None:
             parts.append(modelled)
         bands = along(self.boxes, common).clamp_min(DARKEST).log()
-        found: torch.Tensor = self.net(bands, torch.cat(parts, dim=1))
+        guide = torch.cat(parts, dim=1)
+        if self.net.bands > len(PSEUDO_BANDS_NM):
+            found: torch.Tensor = self.net(torch.cat([bands, guide], dim=1))
+        else:
+            found = self.net(bands, guide)
+        if self.head is not None:
+            found = self.head(found)
         return found * OUTPUT_SCALE * brightness
 
     def modelled(
@@ -351,6 +371,10 @@ def create_residual_net(
 ) -> ResidualNet:
     """A fresh network whose weights depend on the seed alone and that adds nothing yet.
 
+    DyPro-Mamba takes the guide as it is. Another network takes it behind DyPro-Mamba's neck where
+    there are modelled spectra in it, as in the paper's Pixel-SSR mode, and otherwise as further
+    bands.
+
     Parameters
     ----------
     name
@@ -362,16 +386,37 @@ def create_residual_net(
     **options
         Settings of that network.
     """
+    bands, guide = len(PSEUDO_BANDS_NM), guide_channels(modelled=prior is not None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = create_net(
-            name,
-            bands=len(PSEUDO_BANDS_NM),
-            channels=len(COMMON),
-            guide_channels=guide_channels(modelled=prior is not None),
-            **{"zero_head": True, **options},
-        )
+        if find_net(name).uses_guide:
+            options = {"zero_head": True, **options}
+        elif prior is None:
+            bands += guide
+        create = create_net if prior is None else create_pixel_net
+        net = create(name, bands=bands, channels=len(COMMON), guide_channels=guide, **options)
     return ResidualNet(net, prior=prior, label_ratio=label_ratio, corrects=corrects)
+
+
+def check_residual_options(name: str, options: Mapping[str, Any], *, modelled: bool) -> None:
+    """Check what :func:`create_residual_net` would be given; nothing is built.
+
+    Parameters
+    ----------
+    name, options
+        Of the network.
+    modelled
+        Whether modelled spectra go in.
+
+    Raises
+    ------
+    UnknownNetError
+        If the name is not registered.
+    SettingsError
+        If an option is not known or has a value that does not fit.
+    """
+    check = check_pixel_options if modelled else net_config
+    check(name, options)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,6 +12,7 @@ from rasterio.transform import from_origin
 from pixelssr_geo.scene import open_cube
 from pixelssr_geo.testing import make_cube
 from pixelssr_geo.training import cubes as training
+from pixelssr_geo.training.checkpoint import load_checkpoint
 from pixelssr_geo.training.pretrained import load_residual_net
 from pixelssr_geo.weights import weights_hash
 from pixelssr_geo.writers import write_cog
@@ -98,6 +99,78 @@ def test_a_single_cube_is_trained_on_when_the_mode_says_so(run, inputs, tmp_path
     model, card = load_residual_net(weights, device=torch.device("cpu"))
     assert card["plan"]["mode"] == mode
     assert (model.prior is not None) == (mode == "pixel")
+
+
+@pytest.mark.parametrize("mode", ["supervised", "pixel"])
+def test_another_network_is_trained_on_cubes(run, inputs, tmp_path, monkeypatch, mode):
+    options = {"stages": 1, "blocks": (1,)} | ({"neck": TINY} if mode == "pixel" else {})
+    plan = partial(training.CubePlan, net_options=options)
+    monkeypatch.setattr(training, "CubePlan", plan)
+    weights = tmp_path / "w.safetensors"
+    asked = ("--mode", mode, "--net", "MSTPP", "--sensor", "RGB", "--steps", "1", "-q")
+    ended = run("train", inputs.cube, *asked, "--device", "cpu", "-o", weights)
+    assert ended.code == 0, ended.err
+    assert load_checkpoint(weights)[1]["net"] == "mst++"
+    asked = ("--method", "paper", "--weights", weights, "--wavelengths", "450:900:50")
+    output = tmp_path / "out.tif"
+    ended = run("reconstruct", inputs.scene, *asked, "--device", "cpu", "--json", "-o", output)
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["net"] == "mst++"
+
+
+@pytest.mark.parametrize("mode", ["unsupervised", "pixel"])
+def test_another_network_is_trained_on_a_scene(run, inputs, tmp_path, mode):
+    weights, output = tmp_path / "w.safetensors", tmp_path / "out.tif"
+    config = tmp_path / "small.toml"
+    neck = "[net_options.neck]\nwidth = 4\nstate = 2\nprompt_inner = 3\n" * (mode == "pixel")
+    config.write_text(f"[net_options]\nstages = 1\nblocks = [1]\n{neck}")
+    points = ("--points", inputs.points) if mode == "pixel" else ()
+    asked = ("--net", "mst++", "--config", config, "--wavelengths", "450:900:50", "--steps", "1")
+    asked = (*points, *asked, "--device", "cpu", "-q")
+    ended = run("train", inputs.scene, "--mode", mode, *asked, "-o", weights)
+    assert ended.code == 0, ended.err
+    about = load_checkpoint(weights)[1]
+    assert (about["net"], about["mode"]) == ("mst++", mode)
+    assert ("neck" in about["options"]) == (mode == "pixel")
+    told = []
+    trained = ("--weights", weights, "--wavelengths", "450:900:50", "--device", "cpu", "-q")
+    for options in (trained, asked):
+        asked_now = ("--method", "paper", *options, "--json", "--overwrite", "-o", output)
+        ended = run("reconstruct", inputs.scene, *asked_now)
+        assert ended.code == 0, ended.err
+        told.append(json.loads(ended.out)["net"])
+    assert told == ["mst++", "mst++"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("train", "scene", "--mode", "unsupervised"),
+        ("train", "cube", "--mode", "supervised"),
+        ("reconstruct", "scene", "--method", "paper"),
+    ],
+    ids=str,
+)
+def test_an_unknown_network_is_answered_with_the_known_ones(run, inputs, tmp_path, asked):
+    command, kind, *rest = asked
+    output = tmp_path / ("w.safetensors" if command == "train" else "out.tif")
+    given = (getattr(inputs, kind), *rest, "--net", "alexnet", "--device", "cpu", "-q")
+    ended = run(command, *given, "-o", output)
+    assert ended.code == 1
+    [line] = ended.err.splitlines()
+    assert line.startswith("Error: network 'alexnet' was asked for, expected one of dypro-mamba,")
+    assert "restormer" in line
+    assert not output.exists()
+
+
+def test_weights_bring_their_own_network(run, inputs, tmp_path):
+    asked = ("--method", "paper", "--weights", "w.safetensors", "--net", "mst++")
+    ended = run("reconstruct", inputs.scene, *asked, "-o", tmp_path / "out.tif")
+    assert ended.code == 1
+    assert "net does not go with weights, which bring their own" in ended.err
+    ended = run("reconstruct", inputs.scene, "--net", "mst++", "-o", tmp_path / "out.tif")
+    assert ended.code == 1
+    assert "net needs method 'paper', not 'product'" in ended.err
 
 
 @pytest.mark.parametrize(

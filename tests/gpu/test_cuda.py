@@ -1,12 +1,13 @@
 """The network and the scan's backends on a CUDA device give what the CPU and the recurrence give."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from pixelssr_geo.nets import create_net
+from pixelssr_geo.nets import SpectralNet, create_net, create_pixel_net, list_nets
 from pixelssr_geo.nets.scan import available_backends, scan_backends, selective_scan_2d
 
 pytestmark = [
@@ -35,6 +36,21 @@ def test_a_tile_on_cuda_equals_the_cpu(size: int) -> None:
         here = model(x, guide)
         there = model.cuda()(x.cuda(), guide.cuda()).cpu()
     assert torch.allclose(here, there, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in list_nets()])
+@pytest.mark.parametrize("create", [create_net, create_pixel_net])
+def test_every_network_on_cuda_equals_the_cpu(
+    name: str, create: Callable[..., SpectralNet]
+) -> None:
+    torch.manual_seed(0)
+    model = create(name, bands=4, channels=12).eval()
+    x, guide = images(45)
+    with torch.inference_mode():
+        here = model(x, guide)
+        there = model.cuda()(x.cuda(), guide.cuda()).cpu()
+    scale = float(here.abs().max())
+    assert float((here - there).abs().max()) < 2e-3 * scale
 
 
 def test_gradients_on_cuda_equal_the_cpu() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from pixelssr_geo.nets import create_net, list_nets
 from pixelssr_geo.nets.cost import measure_cost
@@ -23,6 +24,7 @@ ABLATIONS: list[dict[str, object]] = [
 
 # thop reads torch.__version__ through distutils.version, which warns on import and on use.
 @pytest.mark.filterwarnings("ignore:distutils Version classes:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This API is being deprecated:UserWarning")  # its own PReLU rule
 @pytest.mark.parametrize(
     ("name", "options"),
     [*((name, {}) for name in NAMES), *(("dypro-mamba", options) for options in ABLATIONS)],
@@ -47,6 +49,27 @@ def test_dypro_mamba_costs_what_the_paper_prints() -> None:
     cost = measure_cost(create_net("dypro-mamba", bands=3, channels=31), 128, 128)
     assert cost.parameters == pytest.approx(0.606e6, rel=0.02)
     assert cost.profiled_macs == pytest.approx(4.65e9, rel=0.02)
+
+
+# thop counts norms and activations, too, and each transposed convolution as if it had no stride.
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_all_products_are_those_that_torch_counts(name: str) -> None:
+    net = create_net(name, bands=3, channels=8).eval()
+    cost = measure_cost(net, 32, 32)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(torch.zeros(1, 3, 32, 32))
+    layers = dict(net.named_modules())
+    ours = 0
+    for row in cost.rows:
+        layer = layers[row.name]
+        if row.kind == "ConvTranspose2d":
+            ours += row.macs // layer.stride[0] ** 2
+        elif row.kind == "scan projections":  # half of the step sizes' is the scan's own work
+            states, rank = layer.a_log.shape[2], layer.w_dt.shape[2]
+            ours += row.macs * (rank + 2 * states) // (2 * rank + 2 * states)
+        elif row.kind in ("Conv2d", "Linear", "attention", "low rank"):
+            ours += row.macs
+    assert 2 * ours == counter.get_total_flops()
 
 
 def test_work_outside_layers_is_counted() -> None:

@@ -1,4 +1,4 @@
-"""The layers of the MST family: spectral-wise attention, its feed-forward, U-net resampling.
+"""The layers of the MST family: spectral-wise attention and its feed-forward.
 
 Described in MST (Cai et al., CVPR 2022, Section 3) and MST++ (Cai et al., CVPRW 2022, Section 3).
 Images stay channels-last in memory, so that the tokens of the attention are the image itself.
@@ -6,46 +6,12 @@ Images stay channels-last in memory, so that the tokens of the attention are the
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from pixelssr_geo.nets.layers import GELU, depthwise3x3, lengths, split_heads, to_first, to_last
-
-
-def conv1x1(inputs: int, outputs: int, *, bias: bool = False) -> nn.Conv2d:
-    """Return a 1 x 1 convolution."""
-    # The dilation means nothing to one tap; with it, PyTorch leaves the work to oneDNN on a single
-    # thread, too, which is up to a third faster at these widths.
-    return nn.Conv2d(inputs, outputs, 1, dilation=2, bias=bias)
-
-
-def halve(inputs: int, outputs: int) -> nn.Conv2d:
-    """Return the U-nets' way down, a 4 x 4 convolution of stride 2; even sides become half."""
-    return nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
-
-
-def double(inputs: int, outputs: int) -> nn.ConvTranspose2d:
-    """Return the U-nets' way up, a transposed 2 x 2 convolution of stride 2, with bias."""
-    return nn.ConvTranspose2d(inputs, outputs, 2, stride=2)
-
-
-def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Return ``(batch, channel, y, x)`` with sides divisible by ``multiple``, channels-last.
-
-    Rows and columns are added behind the last ones: mirrored, or, along a side that is too short
-    for that, the last one repeated.
-    """
-    for axis in (2, 3):
-        size = image.shape[axis]
-        missing = -size % multiple
-        if missing:
-            where = (0, 0, 0, missing) if axis == 2 else (0, missing, 0, 0)
-            mode = "reflect" if missing < size else "replicate"
-            image = functional.pad(image, where, mode=mode)
-    return image.contiguous(memory_format=torch.channels_last)
+from pixelssr_geo.nets.baselines.channel_attention import attend_channels, attention_macs
+from pixelssr_geo.nets.baselines.resampling import conv1x1
+from pixelssr_geo.nets.layers import GELU, depthwise3x3, to_first, to_last
 
 
 class SpectralSelfAttention(nn.Module):
@@ -78,25 +44,31 @@ class SpectralSelfAttention(nn.Module):
         assert self.project.bias is not None
         nn.init.zeros_(self.project.bias)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the attended image, ``(batch, channel, y, x)`` as the input."""
+    def forward(self, image: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the attended image, ``(batch, channel, y, x)`` as the input.
+
+        Parameters
+        ----------
+        image
+            ``(batch, channel, y, x)``.
+        weight
+            Factor of what is attended, of the same shape: MST's mask. The positions are those of
+            the values without it.
+        """
         value = self.value(image)
-        weights = self._map(self.query(image), self.key(image))
-        attended = split_heads(value, self.heads) @ weights.mT  # (batch, head, pixel, channel)
-        tokens = attended.transpose(1, 2).reshape(to_last(image).shape)
-        result: Tensor = self.project(to_first(tokens)) + self.position(value)
+        weighted = value if weight is None else value * weight
+        attended = attend_channels(
+            self.key(image), self.query(image), weighted, self.heads, self.sigma
+        )
+        result: Tensor = self.project(attended) + self.position(value)
         return result
 
-    def _map(self, query: Tensor, key: Tensor) -> Tensor:
-        """Return A, rows that sum to one, ``(batch, head, channel, channel)``."""
-        q, k = split_heads(query, self.heads), split_heads(key, self.heads)
-        # The small product is divided by the lengths, instead of the images.
-        cosine = (k.mT @ q) / (lengths(k).mT * lengths(q))
-        return torch.softmax(self.sigma * cosine, dim=-1)
-
-    def own_macs(self, image: tuple[int, ...]) -> dict[str, int]:
+    def own_macs(
+        self, image: tuple[int, ...], weight: tuple[int, ...] | None = None
+    ) -> dict[str, int]:
         """Return the multiply-accumulates of K Q^T and A V for an image of this shape."""
-        return {"attention": 2 * prod(image) * image[1] // self.heads}
+        del weight  # has the image's shape
+        return attention_macs(image, self.heads)
 
 
 class FeedForward(nn.Module):
@@ -125,3 +97,26 @@ class FeedForward(nn.Module):
         """Return ``(batch, channel, y, x)`` as the input."""
         result: Tensor = self.layers(to_first(self.norm(to_last(image))))
         return result
+
+
+class SpectralBlock(nn.Module):
+    """Spectral-wise attention and feed-forward, each with a residual; no norm before the former.
+
+    Parameters
+    ----------
+    width
+        Channels in and out.
+    heads
+        Heads of the attention.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention = SpectralSelfAttention(width, heads)
+        self.feed_forward = FeedForward(width)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return ``(batch, channel, y, x)`` as the input."""
+        image = self.attention(image) + image
+        fed: Tensor = self.feed_forward(image)
+        return fed + image

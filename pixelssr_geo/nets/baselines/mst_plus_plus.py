@@ -11,18 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from pixelssr_geo.errors import SettingsError
-from pixelssr_geo.nets.baselines.mst_blocks import (
-    FeedForward,
-    SpectralSelfAttention,
-    conv1x1,
-    double,
-    halve,
-    pad_to_multiple,
-)
+from pixelssr_geo.nets.baselines.mst_blocks import SpectralBlock
+from pixelssr_geo.nets.baselines.resampling import pad_to_multiple
+from pixelssr_geo.nets.baselines.unet import UNet, check_blocks
 from pixelssr_geo.nets.contract import SpectralNet
 from pixelssr_geo.nets.layers import conv3x3
 from pixelssr_geo.nets.options import check_options
@@ -41,39 +35,13 @@ class MSTPlusPlusConfig:
         check_options(self)
         if self.stages < 1:
             raise SettingsError(f"stages is {self.stages}, expected at least 1")
-        if not self.blocks or min(self.blocks) < 1:
-            raise SettingsError(
-                f"blocks is {self.blocks}, expected at least one level with at least 1 block each"
-            )
+        check_blocks(self.blocks)
 
 
-class SpectralBlock(nn.Module):
-    """Spectral-wise attention and feed-forward, each with a residual; no norm before the former.
+class SpectralUNet(UNet):
+    """One stage of MST++; sizes and channels stay, the image is added.
 
-    Parameters
-    ----------
-    width
-        Channels in and out.
-    heads
-        Heads of the attention.
-    """
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.attention = SpectralSelfAttention(width, heads)
-        self.feed_forward = FeedForward(width)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return ``(batch, channel, y, x)`` as the input."""
-        image = self.attention(image) + image
-        fed: Tensor = self.feed_forward(image)
-        return fed + image
-
-
-class SpectralUNet(nn.Module):
-    """One stage of MST++; sizes and channels stay.
-
-    Each level down has half the size, twice the channels and twice the heads of the one above.
+    Each level down has twice the heads of the one above.
 
     Parameters
     ----------
@@ -84,34 +52,7 @@ class SpectralUNet(nn.Module):
     """
 
     def __init__(self, width: int, blocks: tuple[int, ...]) -> None:
-        super().__init__()
-        *levels, bottom = range(len(blocks))
-
-        def level(n: int) -> nn.Sequential:
-            return nn.Sequential(*(SpectralBlock(width * 2**n, 2**n) for _ in range(blocks[n])))
-
-        self.embed = conv3x3(width, width, bias=False)
-        self.encoders = nn.ModuleList(level(n) for n in levels)
-        self.downs = nn.ModuleList(halve(width * 2**n, width * 2 ** (n + 1)) for n in levels)
-        self.bottleneck = level(bottom)
-        self.ups = nn.ModuleList(double(width * 2 ** (n + 1), width * 2**n) for n in levels)
-        self.fuses = nn.ModuleList(conv1x1(width * 2 ** (n + 1), width * 2**n) for n in levels)
-        self.decoders = nn.ModuleList(level(n) for n in levels)
-        self.leave = conv3x3(width, width, bias=False)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return ``(batch, channel, y, x)`` as the input, whose sides halve at every level."""
-        features, skips = self.embed(image), []
-        for encoder, down in zip(self.encoders, self.downs, strict=True):
-            skips.append(encoder(features))
-            features = down(skips[-1])
-        features = self.bottleneck(features)
-        for up, fuse, decoder in zip(
-            reversed(self.ups), reversed(self.fuses), reversed(self.decoders), strict=True
-        ):
-            features = decoder(fuse(torch.cat([up(features), skips.pop()], dim=1)))
-        left: Tensor = self.leave(features)
-        return left + image
+        super().__init__(width, blocks, lambda w, n: SpectralBlock(w, 2**n), residual=True)
 
 
 class MSTPlusPlus(SpectralNet):

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelssr_geo.nets.contract import SpectralNet
+from pixelssr_geo.nets.contract import NeckedNet
 from pixelssr_geo.nets.dypro.config import DyProConfig
 from pixelssr_geo.nets.dypro.drpn import DynamicReceptivePromptNeck
 from pixelssr_geo.nets.dypro.prompt_ssm import PromptSSM
 from pixelssr_geo.nets.layers import GELU, concatenate, conv3x3
 
 
-class DyProMamba(SpectralNet):
+class DyProMamba(NeckedNet):
     """DyPro-Mamba: ``(batch, band, y, x)`` and a guide to ``(batch, channel, y, x)``.
 
     The guide is the paper's modelled point spectra, with as many channels as the cube. Other guides
@@ -44,7 +44,7 @@ class DyProMamba(SpectralNet):
     ) -> None:
         config = DyProConfig() if config is None else config
         super().__init__(bands, channels, guide_channels, config)
-        width = config.width
+        width = self.neck_width = config.width
         self.neck = DynamicReceptivePromptNeck(bands, self.guide_channels, config)
         self.embed = conv3x3(bands, width)
         self.fuse = conv3x3(2 * width, width)
@@ -60,15 +60,11 @@ class DyProMamba(SpectralNet):
             assert self.head.bias is not None
             nn.init.zeros_(self.head.bias)
 
-    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
-        """Return the cube, ``(batch, channel, y, x)``; see the class for the inputs."""
-        return self.forward_with_neck(x, guide)[0]
-
     def forward_with_neck(self, x: Tensor, guide: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the cube and the neck's Y3, ``(batch, width, y, x)``, which L_P2I is about."""
         guide = self.checked_guide(x, guide)
         rows, columns = x.shape[2:]
-        x, guide = _even(x), _even(guide)
+        x, guide = even_sided(x), even_sided(guide)
         y3, prompt = self.neck(x, guide)
         y4 = self.fuse(concatenate(self.embed(x), y3))
         first = self.first(y4, prompt)
@@ -80,7 +76,7 @@ class DyProMamba(SpectralNet):
         return self.head(features)[..., :rows, :columns], y3[..., :rows, :columns]
 
 
-def _even(image: Tensor) -> Tensor:
+def even_sided(image: Tensor) -> Tensor:
     """Return the image, channels last in memory, its last row and column repeated to even sides."""
     rows, columns = image.shape[2:]
     if rows % 2 or columns % 2:

@@ -10,12 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pixelssr_geo.errors import SettingsError
 from pixelssr_geo.nets import create_net
-from pixelssr_geo.nets.baselines.mst_blocks import (
-    FeedForward,
-    SpectralSelfAttention,
-    pad_to_multiple,
-)
+from pixelssr_geo.nets.baselines.mst_blocks import FeedForward, SpectralSelfAttention
 from pixelssr_geo.nets.baselines.mst_plus_plus import SpectralUNet
+from pixelssr_geo.nets.baselines.resampling import pad_to_multiple
 from pixelssr_geo.nets.cost import measure_cost
 
 
