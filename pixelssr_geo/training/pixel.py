@@ -30,10 +30,10 @@ from pixelssr_geo.nets.contract import NeckedNet
 from pixelssr_geo.nets.dypro.net import PixelToImage
 from pixelssr_geo.prior import GammaPrior, GaussianPrior, PointPrior, modelled_points
 from pixelssr_geo.training.loop import Schedule, TrainingRecord, train
-from pixelssr_geo.training.patches import WindowReader, cut_patches
+from pixelssr_geo.training.patches import Batch, WindowReader, cut_patches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -105,11 +105,11 @@ class PixelModel:
         # A copy: moving a module changes it, for whoever else holds it too.
         return replace(self, net=copy.deepcopy(self.net).to(device))
 
-    def guide(self, size: int, stream: int) -> NDArray[np.float32]:
+    def guide(self, shape: tuple[int, int], stream: int) -> NDArray[np.float32]:
         """Modelled spectra of one tile, ``(channel, y, x)``, by its global index."""
         return modelled_points(
             self.prior,
-            (size, size),
+            shape,
             self.label_ratio,
             seed=self.seed,
             stream=stream,
@@ -119,8 +119,9 @@ class PixelModel:
     def __call__(
         self, stack: NDArray[np.float32], tiles: NDArray[np.int64], device: torch.device
     ) -> NDArray[np.float32]:
-        """Cubes ``(n, channel, tile, tile)`` for tiles ``(n, band, tile, tile)``."""
-        guide = np.stack([self.guide(stack.shape[-1], int(tile)) for tile in tiles])
+        """Cubes ``(n, channel, y, x)`` for tiles ``(n, band, y, x)``."""
+        rows, cols = stack.shape[-2:]
+        guide = np.stack([self.guide((rows, cols), int(tile)) for tile in tiles])
         with torch.inference_mode():
             x = torch.from_numpy(stack).to(device) * self.gain
             y = self.net(x, torch.from_numpy(guide).to(device)) / self.gain
@@ -191,13 +192,16 @@ def train_pixel(
     weights = weights or LossWeights()
     bands, channels = response.shape
     labels = labels if labels is not None else _no_labels(bands, channels)
-    create = create_pixel_net if len(labels) else create_net
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(plan.seed)
-        fresh = create(net, bands=bands, channels=channels, **plan.net_options)
-        trained = _WithImageHead(fresh).to(device)
+    trained = fresh_network(
+        net,
+        response.shape,
+        necked=bool(len(labels)),
+        options=plan.net_options,
+        seed=plan.seed,
+        device=device,
+    )
     model = PixelModel(
-        net=fresh,
+        net=trained.net,
         gain=gain,
         prior=prior,
         label_ratio=plan.label_ratio,
@@ -218,7 +222,8 @@ def train_pixel(
     target = labels.spectra * gain
 
     def guides(streams: Iterable[int]) -> torch.Tensor:
-        drawn = [model.guide(plan.patch, TRAINING_STREAM + stream) for stream in streams]
+        shape = plan.patch, plan.patch
+        drawn = [model.guide(shape, TRAINING_STREAM + stream) for stream in streams]
         return torch.from_numpy(np.stack(drawn)).to(device)
 
     def step_loss(step: int) -> torch.Tensor:
@@ -231,19 +236,11 @@ def train_pixel(
             ]
         ).astype("i8")
         batch = patches.batch(chosen, labels.take(used), target[used], device)
-        x = batch.bands * gain
         drawn = range(step * plan.batch, step * plan.batch + len(chosen))
-        y, mapped = trained(x, guides(drawn if plan.redraw else chosen.tolist()))
-        known = batch.valid if plan.point_loss_everywhere else batch.labelled
-        terms = LossTerms(
-            point=point_loss(y, batch.target, known),
-            projection=projection_loss(x, y, matrix, batch.valid),
-            ssim=adjacent_ssim_loss(y),
-            image=y.new_zeros(())
-            if mapped is None
-            else pixel_to_image_loss(x, mapped, batch.valid),
-        )
-        return overall_loss(terms, weights)
+        guide = guides(drawn if plan.redraw else chosen.tolist())
+        if plan.point_loss_everywhere:
+            batch = replace(batch, labelled=batch.valid)
+        return batch_loss(trained, replace(batch, bands=batch.bands * gain), guide, matrix, weights)
 
     def held_errors() -> NDArray[np.float64]:
         """Truth minus reconstruction at the held-out labels, reflectance, ``(label, channel)``."""
@@ -267,8 +264,14 @@ def train_pixel(
         return PixelFit(model, record, held, held_errors())
 
 
-class _WithImageHead(torch.nn.Module):
-    """The network and, where it has the paper's neck, the mapping of L_P2I beside it."""
+class WithImageHead(torch.nn.Module):
+    """The network and, where it has the paper's neck, the mapping of L_P2I beside it.
+
+    Parameters
+    ----------
+    net
+        The network.
+    """
 
     def __init__(self, net: SpectralNet) -> None:
         super().__init__()
@@ -278,10 +281,78 @@ class _WithImageHead(torch.nn.Module):
     def forward(
         self, x: torch.Tensor, guide: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The cube of bands and guide, and the bands that Y3 maps to, None without a neck."""
         if not isinstance(self.net, NeckedNet) or self.image is None:
             return self.net(x, guide), None
         y, y3 = self.net.forward_with_neck(x, guide)
         return y, self.image(y3)
+
+
+def fresh_network(
+    name: str,
+    shape: tuple[int, int],
+    *,
+    necked: bool,
+    options: Mapping[str, Any],
+    seed: int,
+    device: torch.device,
+) -> WithImageHead:
+    """A network that has learnt nothing yet, with all that its losses need, on its device.
+
+    Parameters
+    ----------
+    name
+        Registered name of the network.
+    shape
+        Bands and channels.
+    necked
+        Whether it stands behind the paper's neck; DyPro-Mamba has one in any case.
+    options
+        Of the network.
+    seed
+        Of the weights.
+    device
+        Where it goes.
+    """
+    bands, channels = shape
+    create = create_pixel_net if necked else create_net
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        return WithImageHead(create(name, bands=bands, channels=channels, **options)).to(device)
+
+
+def batch_loss(
+    net: WithImageHead,
+    batch: Batch,
+    guide: torch.Tensor,
+    response: torch.Tensor,
+    weights: LossWeights,
+) -> torch.Tensor:
+    """The overall loss of a batch (eq. 15), a scalar.
+
+    Parameters
+    ----------
+    net
+        What is trained.
+    batch
+        Patches in the network's units; L_pHSI is taken at ``labelled``.
+    guide
+        What goes in beside the bands, ``(patch, channel, y, x)``.
+    response
+        Response matrix S, ``(band, channel)``.
+    weights
+        Of the losses; without a neck there is no L_P2I.
+    """
+    y, mapped = net(batch.bands, guide)
+    terms = LossTerms(
+        point=point_loss(y, batch.target, batch.labelled),
+        projection=projection_loss(batch.bands, y, response, batch.valid),
+        ssim=adjacent_ssim_loss(y),
+        image=y.new_zeros(())
+        if mapped is None
+        else pixel_to_image_loss(batch.bands, mapped, batch.valid),
+    )
+    return overall_loss(terms, weights)
 
 
 def _no_labels(bands: int, channels: int) -> Labels:

@@ -238,7 +238,7 @@ class TiedToScene:
 
     def __init__(self, model: Any, lattice: Lattice, size: int) -> None:
         self.model, self.lattice = model, lattice
-        self.field = model.guide(size, 0)
+        self.field = model.guide((size, size), 0)
 
     def __call__(
         self, stack: NDArray[np.float32], tiles: NDArray[np.int64], device: torch.device
@@ -449,7 +449,9 @@ def measure_reach(case: Case, plan: Plan) -> Iterator[dict[str, Any]]:
 def run_tile(model: FittedModel, image: NDArray[np.float32]) -> NDArray[np.float32]:
     """What the network makes of one tile, ``(channel, y, x)``."""
     if model.pixel_model is not None:
-        return run_paper(model.pixel_model, image, model.pixel_model.guide(TILE, 0), model.device)
+        return run_paper(
+            model.pixel_model, image, model.pixel_model.guide((TILE, TILE), 0), model.device
+        )
     from pixelssr_geo.training.correction import correct_tiles
 
     assert model.correction is not None

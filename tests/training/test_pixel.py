@@ -154,9 +154,9 @@ def test_a_seed_repeats_a_run_to_the_last_bit(fitted: PixelFit) -> None:
 
 def test_the_guide_depends_on_seed_and_tile_alone(fitted: PixelFit) -> None:
     model = fitted.model
-    np.testing.assert_array_equal(model.guide(12, 5), model.guide(12, 5))
-    assert not np.array_equal(model.guide(12, 5), model.guide(12, 6))
-    assert not np.array_equal(model.guide(12, 5), replace(model, seed=9).guide(12, 5))
+    np.testing.assert_array_equal(model.guide((12, 12), 5), model.guide((12, 12), 5))
+    assert not np.array_equal(model.guide((12, 12), 5), model.guide((12, 12), 6))
+    assert not np.array_equal(model.guide((12, 12), 5), replace(model, seed=9).guide((12, 12), 5))
     one, other = cube_of(model, (0, 5)), cube_of(model, (3, 5))
     np.testing.assert_array_equal(one[1], other[1])
     assert not np.array_equal(one[0], other[0])
@@ -165,7 +165,7 @@ def test_the_guide_depends_on_seed_and_tile_alone(fitted: PixelFit) -> None:
 def test_the_guide_carries_the_share_of_modelled_spectra_that_was_asked_for(
     fitted: PixelFit,
 ) -> None:
-    guide = fitted.model.guide(20, 0)
+    guide = fitted.model.guide((20, 20), 0)
     assert guide.shape == (len(CHANNELS), 20, 20)
     assert (guide != 0).any(0).sum() == 40
     assert guide.min() >= 0
@@ -186,7 +186,7 @@ def test_every_prior_survives_saving(fitted: PixelFit, kind: str, tmp_path: Path
     model = replace(fitted.model, prior=fit_prior(make_labels(9).spectra, kind))  # type: ignore[arg-type]
     save_pixel_model(tmp_path / "w.safetensors", model, net="dypro-mamba", mode="pixel")
     loaded, _ = load_pixel_model(tmp_path / "w.safetensors", device=CPU)
-    np.testing.assert_array_equal(loaded.guide(9, 4), model.guide(9, 4))
+    np.testing.assert_array_equal(loaded.guide((9, 9), 4), model.guide((9, 9), 4))
 
 
 @pytest.mark.parametrize(
@@ -242,11 +242,11 @@ def test_a_removed_mask_is_the_complement_and_survives_saving(
     fitted: PixelFit, tmp_path: Path
 ) -> None:
     model = replace(fitted.model, removed=True)
-    kept, rest = fitted.model.guide(12, 3), model.guide(12, 3)
+    kept, rest = fitted.model.guide((12, 12), 3), model.guide((12, 12), 3)
     assert (kept.any(axis=0) != rest.any(axis=0)).all()
     path = tmp_path / "w.safetensors"
     save_pixel_model(path, model, net="dypro-mamba", mode="pixel")
-    assert np.array_equal(load_pixel_model(path, device=CPU)[0].guide(12, 3), rest)
+    assert np.array_equal(load_pixel_model(path, device=CPU)[0].guide((12, 12), 3), rest)
 
 
 def test_spectra_drawn_once_are_the_same_in_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
