@@ -145,3 +145,251 @@ def accuracy(
     for line in left_out if not quiet else ():
         click.echo(f"left out: {line}", err=True)
     click.echo(accuracy_tables(rows, choice.methods))
+
+
+_TABLE_OPTIONS = (
+    click.option(
+        "--data",
+        type=click.Path(),
+        metavar="ROOT",
+        help="Folder of the frozen scenes [default: benchmark beside $PIXELSSR_DATA].",
+    ),
+    click.option(
+        "--scenes",
+        callback=_listed,
+        metavar="NAME,...",
+        help="Frozen scenes [default: all of them].",
+    ),
+    click.option(
+        "--scene",
+        "cubes",
+        multiple=True,
+        metavar="[NAME=]CUBE",
+        help="Another cube to make a scene from; can be given several times. Without --scenes the "
+        "frozen ones are left out then.",
+    ),
+    click.option(
+        "--dataset",
+        "datasets",
+        multiple=True,
+        metavar="NAME:ROOT",
+        help="arad-1k, cave or rasters and their folder: train on one part, score another; can be "
+        "given several times. Without --scenes the frozen scenes are left out then.",
+    ),
+    click.option(
+        "--sensor", metavar="NAME", help="Sensor that sees cubes and datasets, such as RGB."
+    ),
+    click.option(
+        "--response",
+        type=click.Path(),
+        metavar="CSV",
+        help="Its spectral response functions instead.",
+    ),
+    click.option(
+        "--patches",
+        "patch_counts",
+        type=(click.IntRange(min=1), click.IntRange(min=1)),
+        default=(256, 64),
+        show_default=True,
+        metavar="TRAIN TEST",
+        help="Patches of 128 pixels that are taken of a dataset at the most.",
+    ),
+    click.option(
+        "--protocol",
+        default="block",
+        show_default=True,
+        metavar="NAME",
+        help="Where labels lie in a scene and what is scored: block, corner or random.",
+    ),
+    click.option(
+        "--networks",
+        callback=_listed,
+        metavar="LIST",
+        help="Networks beside DyPro-Mamba, where a table has others [default: all seven].",
+    ),
+    click.option(
+        "--ratios",
+        callback=_listed,
+        metavar="LIST",
+        help="Labelled shares of the pixels [default: the paper's for the table].",
+    ),
+    click.option(
+        "--methods",
+        callback=_listed,
+        metavar="LIST",
+        help="Per-pixel methods in the same table, or none [default: some projected ones and the "
+        "estimator].",
+    ),
+    click.option(
+        "--seeds", callback=_listed, default="0", show_default=True, metavar="LIST", help="Draws."
+    ),
+    click.option(
+        "--steps",
+        type=click.IntRange(min=1),
+        default=600,
+        show_default=True,
+        help="Optimiser steps of a training.",
+    ),
+    click.option(
+        "--windows",
+        default="2x32",
+        show_default=True,
+        metavar="NxSIDE",
+        help="Windows in a step, and their side in pixels; the paper's side is 128.",
+    ),
+    click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        help="auto, cpu, cuda or cuda:N, where networks are trained.",
+    ),
+    click.option(
+        "--jobs",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Run N cells beside each other, in processes of one thread each [default: one after "
+        "the other].",
+    ),
+    click.option(
+        "--keep",
+        type=click.Path(file_okay=False),
+        metavar="FOLDER",
+        help="Keep trained networks there, and use those that are there.",
+    ),
+    click.option(
+        "--out",
+        type=click.Path(dir_okay=False),
+        default="networks.csv",
+        show_default=True,
+        metavar="CSV",
+        help="Finished cells of all tables, which are not run again; a line that is taken out is.",
+    ),
+    click.option("--table", is_flag=True, help="Run nothing, show what CSV has."),
+    json_option,
+    talk_options,
+)
+
+
+def _paper_table(name: str, title: str) -> click.Command:
+    """The command of one of the paper's tables."""
+
+    def run(**options: Any) -> None:
+        _run_paper_table(name, **options)
+
+    run.__doc__ = (
+        f"The paper's {name.replace('table', 'Table ')}: {title}.\n\nTrains what the table consists of "
+        "on scenes or datasets whose cubes are known, and prints it in Markdown with the paper's own "
+        "figures beside."
+    )
+    for option in reversed(_TABLE_OPTIONS):
+        run = option(run)
+    return click.command(name)(run)
+
+
+def _run_paper_table(
+    name: str,
+    *,
+    data: str | None,
+    scenes: tuple[str, ...] | None,
+    cubes: tuple[str, ...],
+    datasets: tuple[str, ...],
+    sensor: str | None,
+    response: str | None,
+    patch_counts: tuple[int, int],
+    protocol: str,
+    networks: tuple[str, ...] | None,
+    ratios: tuple[str, ...] | None,
+    methods: tuple[str, ...] | None,
+    seeds: tuple[str, ...],
+    steps: int,
+    windows: str,
+    device: str,
+    jobs: int | None,
+    keep: str | None,
+    out: str,
+    table: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    import json
+    from pathlib import Path
+
+    from pixelssr_geo.experiments.networks import read_networks, run_networks
+    from pixelssr_geo.experiments.paper_tables import (
+        TABLES,
+        Asked,
+        Training,
+        figures,
+        plan_table,
+        table_report,
+        table_text,
+    )
+    from pixelssr_geo.experiments.scenes import parse_seed
+
+    paper = TABLES[name]
+    chosen = None if methods is None else tuple(m for m in methods if m != "none")
+    rows = paper.rows(Asked.of(networks=networks, ratios=ratios, methods=chosen))
+    training = Training(protocol, tuple(map(parse_seed, seeds)), steps, windows)
+    left_out: list[str] = []
+    if table:
+        finished = read_networks(Path(out))
+        if scenes is not None:
+            finished = {cell: one for cell, one in finished.items() if cell.scene in scenes}
+    else:
+        sources = _sources(data, scenes, cubes, datasets, sensor, response, patch_counts)
+        cells, left_out = plan_table(rows, sources, training)
+        with progress_bar(quiet=quiet, verbose=verbose) as progress:
+            finished = run_networks(
+                cells,
+                sources,
+                Path(out),
+                device=device,
+                keep=None if keep is None else Path(keep),
+                jobs=jobs,
+                progress=progress,
+            )
+    found = figures(finished, rows, training)
+    if as_json:
+        told = {"out": out, "left_out": left_out, "figures": table_report(paper, found)}
+        click.echo(json.dumps(told))
+        return
+    for line in left_out if not quiet else ():
+        click.echo(f"left out: {line}", err=True)
+    click.echo(table_text(paper, found, training))
+
+
+def _sources(
+    data: str | None,
+    scenes: tuple[str, ...] | None,
+    cubes: tuple[str, ...],
+    datasets: tuple[str, ...],
+    sensor: str | None,
+    response: str | None,
+    patch_counts: tuple[int, int],
+) -> list[Any]:
+    """Scenes and datasets; all frozen scenes where nothing is named."""
+    from pixelssr_geo.experiments.exams import DatasetSource
+    from pixelssr_geo.experiments.scenes import chosen_scenes
+
+    training, tests = patch_counts
+    sources: list[Any] = [
+        DatasetSource.of(text, response=response, sensor=sensor, training=training, tests=tests)
+        for text in datasets
+    ]
+    if scenes is not None or cubes or not datasets:
+        options = {"sensor": sensor, "response": response} if cubes else {}
+        sources = [*chosen_scenes(scenes, cubes, data=data, **options), *sources]
+    return sources
+
+
+def _add_tables() -> None:
+    """Add a command for each table; here and not in the library, which knows no command line."""
+    from pixelssr_geo.experiments.paper_titles import TITLES
+
+    for name, title in TITLES.items():
+        experiment.add_command(_paper_table(name, title))
+
+
+_add_tables()

@@ -65,6 +65,25 @@ def list_datasets() -> tuple[DatasetSpec, ...]:
     return _SPECS
 
 
+def find_dataset(text: str) -> tuple[DatasetSpec, str]:
+    """The kind and the folder that a text such as ``cave:data/CAVE`` names.
+
+    Raises
+    ------
+    SettingsError
+        If the text is not of that form.
+    """
+    name, colon, root = text.partition(":")
+    plain = name.strip().lower().replace("_", "-").replace(" ", "-")
+    if not colon or not root or plain not in _TABLE:
+        known = ", ".join(f"{spec.name}:ROOT" for spec in _SPECS)
+        raise SettingsError(
+            f"dataset '{text}' was asked for, expected a kind and its folder, one of {known}: name "
+            "both"
+        )
+    return _TABLE[plain], root
+
+
 def open_dataset(text: str, **options: Any) -> PairDataset:
     """The dataset that a text such as ``cave:data/CAVE`` asks for.
 
@@ -82,21 +101,14 @@ def open_dataset(text: str, **options: Any) -> PairDataset:
     PixelSSRError
         If the folder does not hold such a dataset.
     """
-    name, colon, root = text.partition(":")
-    plain = name.strip().lower().replace("_", "-").replace(" ", "-")
-    if not colon or not root or plain not in _TABLE:
-        known = ", ".join(f"{spec.name}:ROOT" for spec in _SPECS)
-        raise SettingsError(
-            f"dataset '{text}' was asked for, expected a kind and its folder, one of {known}: name "
-            "both"
-        )
-    module, function = _TABLE[plain].target.split(":")
+    spec, root = find_dataset(text)
+    module, function = spec.target.split(":")
     opener = getattr(import_module(module), function)
     taken = [key for key in signature(opener).parameters if key != "root"]
     for option in options:
         if option not in taken:
             raise SettingsError(
-                f"option '{option}' was given for dataset '{plain}', expected some of "
+                f"option '{option}' was given for dataset '{spec.name}', expected some of "
                 f"{', '.join(taken)}: leave it out"
             )
     dataset: PairDataset = opener(root, **options)

@@ -29,6 +29,7 @@ from pixelssr_geo.experiments.scenes import (
     load_ground,
     load_trial,
     parse_noise,
+    parse_seed,
     percent_text,
 )
 from pixelssr_geo.metrics import psnr, rmse, sam
@@ -148,7 +149,7 @@ class Choice:
             protocols=_each(protocols, _protocol),
             points=_each(points, lambda text: str(Ratio.parse(text))),
             noises=_each(noises, lambda text: percent_text(parse_noise(text))),
-            seeds=_each(seeds, _seed),
+            seeds=_each(seeds, parse_seed),
             methods=None if methods is None else tuple(chosen_methods(methods)),
         )
 
@@ -189,12 +190,6 @@ def _protocol(text: str) -> str:
             "these"
         )
     return text
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise SettingsError(f"'{text}' is no seed, expected a number from 0 on: give one")
-    return int(text)
 
 
 def accuracy_table(path: Path) -> CellTable[AccuracyCell, AccuracyResult]:

@@ -92,18 +92,23 @@ class PixelMethod:
         channels
             Of the cube.
         """
-        spectra = self.fit(labels, response, channels)
+        return self.apply(self.fit(labels, response, channels), scene, response)
+
+    def apply(
+        self, spectra: Spectra, scene: NDArray[np.float32], response: Floats
+    ) -> NDArray[np.float32]:
+        """The cube that a fitted regression gives of a scene, ``(channel, y, x)``; NaN where a band is."""
         projection = Projection.of(response)
         known = np.isfinite(scene).all(0)
         bands = scene[:, known].T.astype("f8")
-        found = np.empty((len(channels), len(bands)), "f4")
+        cube = np.full((response.shape[1], *known.shape), np.nan, "f4")
+        found = np.empty((response.shape[1], len(bands)), "f4")
         for start in range(0, len(bands), SLAB_PIXELS):
             part = slice(start, start + SLAB_PIXELS)
             predicted = spectra(bands[part])
             if self.projected:
                 predicted = projection(predicted, bands[part])
             found[:, part] = predicted.T
-        cube = np.full((len(channels), *known.shape), np.nan, "f4")
         cube[:, known] = found
         return cube
 

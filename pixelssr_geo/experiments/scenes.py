@@ -110,6 +110,19 @@ def parse_noise(text: str) -> float:
     return value / 100
 
 
+def parse_seed(text: str) -> int:
+    """The seed that a text asks for.
+
+    Raises
+    ------
+    SettingsError
+        If it is none.
+    """
+    if not text.isdecimal():
+        raise SettingsError(f"'{text}' is no seed, expected a number from 0 on: give one")
+    return int(text)
+
+
 def percent_text(share: float) -> str:
     """A share as the shortest text in percent."""
     return f"{100 * share:.10g}%"

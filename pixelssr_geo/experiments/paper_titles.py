@@ -1,0 +1,15 @@
+"""What the paper's tables are about; apart from what they consist of, so that a help text loads nothing."""
+
+TITLES = {
+    "table1": "modes and ratios of labels",
+    "table2": "every network in every mode",
+    "table3": "Gamma against Gaussian, by ratio",
+    "table4": "components of DyPro-Mamba",
+    "table5": "FRFT against FFT",
+    "table6": "losses",
+    "table7-9": "stability over ten draws of modelled spectra",
+    "table11": "Gamma against Gaussian, all metrics",
+    "table12": "components of DyPro-Mamba, on another dataset",
+    "table13": "every network in every mode, all metrics",
+}
+"""Those that consist of trained networks, by the command's name."""
