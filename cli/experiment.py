@@ -226,13 +226,13 @@ _TABLE_OPTIONS = (
     click.option(
         "--steps",
         type=click.IntRange(min=1),
-        default=600,
+        default=800,
         show_default=True,
         help="Optimiser steps of a training.",
     ),
     click.option(
         "--windows",
-        default="2x32",
+        default="4x16",
         show_default=True,
         metavar="NxSIDE",
         help="Windows in a step, and their side in pixels; the paper's side is 128.",
@@ -379,8 +379,8 @@ def _sources(
         for text in datasets
     ]
     if scenes is not None or cubes or not datasets:
-        options = {"sensor": sensor, "response": response} if cubes else {}
-        sources = [*chosen_scenes(scenes, cubes, data=data, **options), *sources]
+        seen_by = {"sensor": sensor, "response": response} if cubes or not datasets else {}
+        sources = [*chosen_scenes(scenes, cubes, data=data, **seen_by), *sources]
     return sources
 
 
