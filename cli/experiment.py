@@ -226,7 +226,7 @@ _TABLE_OPTIONS = (
     click.option(
         "--steps",
         type=click.IntRange(min=1),
-        default=800,
+        default=600,
         show_default=True,
         help="Optimiser steps of a training.",
     ),

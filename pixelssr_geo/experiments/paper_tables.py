@@ -233,7 +233,7 @@ class Training:
     """Of scenes; datasets are split by their scenes."""
     seeds: tuple[int, ...] = (0,)
     """Each a training of its own."""
-    steps: int = 800
+    steps: int = 600
     """Optimiser steps."""
     windows: str = "4x16"
     """Windows in a step and their side, pixels."""

@@ -93,7 +93,7 @@ class ModePlan:
     """Which of the three modes."""
     net: str = "dypro-mamba"
     """Registered name of the network."""
-    steps: int = 800
+    steps: int = 600
     """Optimiser steps."""
     patch: int = 16
     """Rows and columns of a training window."""
