@@ -217,8 +217,8 @@ _TABLE_OPTIONS = (
         "--methods",
         callback=_listed,
         metavar="LIST",
-        help="Per-pixel methods in the same table, or none [default: some projected ones and the "
-        "estimator].",
+        help="Methods in the same table: anchors (all per-pixel methods), projected (those of them "
+        "that are), names, or none [default: some projected ones and the estimator].",
     ),
     click.option(
         "--seeds", callback=_listed, default="0", show_default=True, metavar="LIST", help="Draws."

@@ -13,7 +13,7 @@ import numpy as np
 
 from pixelssr_geo.errors import SettingsError
 from pixelssr_geo.experiments.exams import ALL_LABELS, NO_LABELS, SPLIT, DatasetSource
-from pixelssr_geo.experiments.methods import METHODS, PixelMethod
+from pixelssr_geo.experiments.methods import METHODS, PixelMethod, chosen_methods
 from pixelssr_geo.experiments.networks import (
     METRICS,
     NO_MODE,
@@ -93,7 +93,7 @@ class Asked:
         ratios: Sequence[str] | None = None,
         methods: Sequence[str] | None = None,
     ) -> Asked:
-        """What texts ask for; networks by any of their names.
+        """What texts ask for; networks by any of their names, methods or groups of them.
 
         Raises
         ------
@@ -102,16 +102,10 @@ class Asked:
         UnknownNetError
             If a network is not registered.
         """
-        unknown = [name for name in methods or () if name not in METHODS]
-        if unknown:
-            raise SettingsError(
-                f"there is no method '{unknown[0]}', expected some of {', '.join(METHODS)}: choose "
-                "from these"
-            )
         return Asked(
             networks=None if networks is None else tuple(find_net(name).name for name in networks),
             ratios=None if ratios is None else tuple(map(_share, ratios)),
-            methods=None if methods is None else tuple(methods),
+            methods=None if methods is None else tuple(chosen_methods(methods)),
         )
 
     def others(self) -> tuple[str, ...]:
