@@ -186,7 +186,7 @@ def accuracy(
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",
-    help="PyTorch's threads on the CPU [default: as many as it has cores].",
+    help="Threads on the CPU [default: PyTorch's choice].",
 )
 @click.option(
     "--device",

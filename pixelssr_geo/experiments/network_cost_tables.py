@@ -33,7 +33,8 @@ NOTES = {
     "dypro-mamba": "`dypro-mamba`: the paper's 0.61 M are all parameters, in its other rows they are "
     "the profiled ones.",
     "retinex-mamba": "`retinex-mamba`: the paper's operations are in units of 2^30, not 10^9.",
-    "msfn": "`msfn`: the paper's operations are for 256 x 256 pixels, four times as many.",
+    "msfn": "`msfn`: the paper's operations are for 256 x 256 pixels, four times as many; of what size "
+    "its time is, the paper does not say.",
 }
 """What parts the paper's counts from ours, by network."""
 
@@ -126,9 +127,9 @@ def cost_table(rows: CostRows) -> str:
     """The costs in Markdown, beside the paper's where those are for this size; then the notes."""
     run = next(iter(rows))
     shown = [column for column in _COLUMNS if not column.published or run.size == TileSize()]
-    table = [[column.head for column in shown], ["---"] * len(shown)]
-    table += [[column.text(*row) for column in shown] for row in rows.items()]
-    parts = [[_measured(run)], [f"| {' | '.join(cells)} |" for cells in table]]
+    table = [f"| {' | '.join(column.head for column in shown)} |", "|" + "---|" * len(shown)]
+    table += [f"| {' | '.join(column.text(*row) for column in shown)} |" for row in rows.items()]
+    parts = [[_measured(run)], table]
     if notes := cost_notes(rows):
         parts.append([f"- {note}" for note in notes])
     return "\n\n".join("\n".join(part) for part in parts)

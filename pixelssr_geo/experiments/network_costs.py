@@ -226,12 +226,21 @@ def time_networks(
     }
     draws = torch.Generator().manual_seed(seed)
     tile = torch.rand(1, size.bands, size.tile, size.tile, generator=draws).to(where)
-    passes = {name: partial(_pass_tile, net, tile) for name, net in nets.items()}
+    passes = {name: partial(pass_tile, net, tile) for name, net in nets.items()}
     with _torch_threads(threads), products_in("float32", where), torch.inference_mode():
         return time_in_turns(passes, rounds, seed=seed, progress=progress)
 
 
-def _pass_tile(net: SpectralNet, tile: torch.Tensor) -> None:
+def pass_tile(net: SpectralNet, tile: torch.Tensor) -> None:
+    """A network's forward pass; over when everything is computed.
+
+    Parameters
+    ----------
+    net
+        The network.
+    tile
+        ``(1, band, y, x)``, where the network is.
+    """
     net(tile)
     if tile.is_cuda:  # which returns before it has computed anything
         torch.cuda.synchronize(tile.device)
