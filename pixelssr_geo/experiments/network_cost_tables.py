@@ -50,7 +50,8 @@ def check_costs_output(path: Path) -> None:
         If there is a file that is no table of costs.
     """
     check_output(path, overwrite=True)
-    _table(path).read()
+    if path.exists() and path.stat().st_size:
+        read_costs(path)
 
 
 def write_costs(rows: CostRows, path: Path) -> None:
@@ -84,13 +85,14 @@ def read_costs(path: Path) -> CostRows:
     rows = _table(path).read()
     if not rows or not path.read_bytes().endswith(b"\n"):
         raise ResumeError(
-            f"'{path}' is cut off, the costs of at least one network were expected: measure anew"
+            f"'{path}' has no lines or ends within one, the costs of at least one network were "
+            "expected: measure anew, into another file"
         )
     runs = {replace(cell, net="") for cell in rows}
     if len(runs) > 1:
         raise ResumeError(
             f"'{path}' holds lines of {len(runs)} runs, expected those of one, for times of "
-            "different runs do not compare: measure anew"
+            "different runs do not compare: measure anew, into another file"
         )
     return rows
 

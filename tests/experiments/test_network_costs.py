@@ -357,9 +357,9 @@ class TestFile:
             (lambda text: text.replace("20.0", "nan"), "line 2 of .*nan is no positive number"),
             (lambda text: text.replace(",128,", ",-1,"), "line 2 of .*-1 is no positive number"),
             (lambda text: text.replace(",cpp", ""), "line 2 of .* values instead of"),
-            (lambda text: text[:-1], "is cut off"),
-            (lambda text: text.splitlines()[0] + "\n", "is cut off"),
-            (lambda text: "", "is cut off"),
+            (lambda text: text[:-1], "ends within one, the costs"),
+            (lambda text: text.splitlines()[0] + "\n", "ends within one, the costs"),
+            (lambda text: "", "ends within one, the costs"),
             (lambda text: text.replace("20.0", "\x00"), "line 2 of"),
         ],
     )
@@ -388,3 +388,8 @@ class TestFile:
         with pytest.raises(ResumeError, match="has the columns scene, psnr"):
             check_costs_output(other)
         assert other.read_text() == "scene,psnr\n"
+        other.write_text("something else")
+        with pytest.raises(ResumeError, match="ends within one, the costs"):
+            check_costs_output(other)
+        other.write_text("")
+        check_costs_output(other)
