@@ -42,7 +42,13 @@ MEASURE = "dypro-mamba"
 
 @dataclass(frozen=True, slots=True)
 class TileSize:
-    """What a network is given and gives; by default that of the paper's Table 10."""
+    """What a network is given and gives; by default that of the paper's Table 10.
+
+    Raises
+    ------
+    SettingsError
+        If one of the numbers is below 1.
+    """
 
     bands: int = 3
     """Bands of the scene."""
@@ -50,6 +56,13 @@ class TileSize:
     """Channels of the cube."""
     tile: int = 128
     """Side of the tile, pixels."""
+
+    def __post_init__(self) -> None:
+        if min(astuple(self)) < 1:
+            raise SettingsError(
+                f"{self.bands} bands, {self.channels} channels and a tile of {self.tile} pixels were "
+                "asked for, expected at least 1 of each: give larger numbers"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +116,6 @@ def count_network(name: str, size: TileSize) -> NetworkCounts:
     ------
     UnknownNetError
         If there is no such network.
-    SettingsError
-        If a size is below 1.
     """
     with torch.device("meta"):
         net = create_net(name, bands=size.bands, channels=size.channels)
@@ -217,7 +228,7 @@ def time_networks(
     UnknownNetError
         If there is no network of a name.
     SettingsError
-        If a size is below 1, or there is to be no round.
+        If there is to be no round.
     """
     where = device or torch.device("cpu")
     nets = {
@@ -360,7 +371,7 @@ def run_network_costs(
     Raises
     ------
     SettingsError
-        If a size is below 1, or there is to be no round.
+        If there is to be no round.
     """
     where = device or torch.device("cpu")
     counts = {name: count_network(name, size) for name in names}

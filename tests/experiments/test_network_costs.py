@@ -165,6 +165,11 @@ class TestNetworks:
         ):
             compared_networks([])
 
+    @pytest.mark.parametrize("size", [{"bands": 0}, {"channels": -1}, {"tile": 0}])
+    def test_a_tile_of_nothing_is_refused(self, size):
+        with pytest.raises(SettingsError, match="were asked for, expected at least 1 of each"):
+            TileSize(**size)
+
     def test_counting_draws_no_numbers_and_leaves_networks_working(self):
         before = torch.get_rng_state()
         counts = count_network(MEASURE, SMALL)
