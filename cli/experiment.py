@@ -232,7 +232,7 @@ _TABLE_OPTIONS = (
     ),
     click.option(
         "--windows",
-        default="4x16",
+        default="2x32",
         show_default=True,
         metavar="NxSIDE",
         help="Windows in a step, and their side in pixels; the paper's side is 128.",

@@ -229,7 +229,7 @@ class Training:
     """Each a training of its own."""
     steps: int = 600
     """Optimiser steps."""
-    windows: str = "4x16"
+    windows: str = "2x32"
     """Windows in a step and their side, pixels."""
 
     def __post_init__(self) -> None:
