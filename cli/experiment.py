@@ -496,7 +496,7 @@ def _run_paper_figure(
         mode_scores,
         numbers_text,
     )
-    from pixelssr_geo.experiments.paper_tables import Asked, Training, figures, plan_table
+    from pixelssr_geo.experiments.paper_tables import Asked, Training, plan_table
     from pixelssr_geo.experiments.scenes import parse_seed
 
     picture = Path(output)
@@ -514,7 +514,7 @@ def _run_paper_figure(
         finished = read_networks(Path(out))
         if scenes is not None:
             finished = {cell: one for cell, one in finished.items() if cell.scene in scenes}
-        content = mode_scores(figures(finished, rows, training), training)
+        content = mode_scores(finished, rows, training)
     else:
         sources = _sources(data, scenes, cubes, datasets, sensor, response, patch_counts)
         check_single([source.name for source in sources])
@@ -530,7 +530,7 @@ def _run_paper_figure(
                     jobs=jobs,
                     progress=progress,
                 )
-                content = mode_scores(figures(finished, rows, training), training)
+                content = mode_scores(finished, rows, training)
             else:
                 (ratio,) = asked.ratios or ()
                 studio = Studio(sources[0], training, ratio, device, kept, progress)

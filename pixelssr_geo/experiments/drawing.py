@@ -35,13 +35,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from pixelssr_geo.experiments.paper_figures import Colours, Content, PaperFigure
+    from pixelssr_geo.experiments.paper_figures import Colours, Content, Distribution, PaperFigure
 
 DPI = 150
 """Pixels per inch."""
 
 _BLUE, _ORANGE, _GREEN, _RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 _MODES = {"unsupervised": _BLUE, "pixel": _ORANGE, "supervised": _GREEN}
+_BESIDE = {"unsupervised": -0.2, "pixel": 0.0, "supervised": 0.2}
+"""Where a mode's marker is beside its network's place."""
 _CUBES = {"truth": "#666666", "gamma": _RED, "gaussian": _BLUE}
 _CUBE_TITLES = {"truth": "truth", "gamma": "Gamma-modelled", "gaussian": "Gaussian-modelled"}
 _LINES = (_BLUE, _ORANGE, _GREEN, "#cc79a7", "#56b4e9", "#8a6d00", "#5b3a8c")
@@ -54,6 +56,8 @@ _SYMBOLS = {
     "Y3": "$Y^3$",
 }
 _NO_DATA = "#e6e6e6"
+_SHOWN = (5, 95)
+"""Percentiles of a feature that are black and white; the edges of the image are beyond."""
 _LARGEST, _SMALLEST = 420.0, 45.0
 """Areas of markers, points squared."""
 
@@ -110,7 +114,7 @@ def _mode_scores(content: ModeScores) -> Figure:
     for one in networks:
         ours = one.row.method == OURS
         axes.scatter(
-            names.index(one.row.method),
+            names.index(one.row.method) + _BESIDE[one.row.mode],
             one.mean["psnr"],
             s=_area(one.parameters or 1, most) * (1.6 if ours else 1),
             marker="*" if ours else "o",
@@ -163,7 +167,7 @@ def _mode_handles(content: ModeScores) -> list[Any]:
     titles = {
         "unsupervised": "unsupervised",
         "pixel": f"Pixel-SSR, {labels.get('pixel', '')} labels",
-        "supervised": "supervised, whole image",
+        "supervised": "supervised, all labels",
     }
     dot: dict[str, Any] = {"ls": "", "mec": "black", "mew": 0.7}
     handles = [
@@ -212,21 +216,22 @@ def _distributions(content: Distributions) -> Figure:
         axes.bar(centres, 100 * one.shares, width, color=_CUBES[one.name], alpha=0.75)
         if one is not truth:
             axes.stairs(100 * truth.shares, content.edges, color="black", lw=1, label="truth")
-            axes.legend(frameon=False, loc="center right", fontsize=9)
-        numbers = one.numbers
-        note = f"skewness {numbers['skewness']:.2f}"
-        if one is not truth:
-            note += (
-                f"\nWasserstein to truth {numbers['wasserstein']:.4f}"
-                f"\ntotal variation {numbers['total_variation']:.3f}"
-            )
-        axes.text(0.97, 0.95, note, transform=axes.transAxes, ha="right", va="top", fontsize=9)
-        axes.set_title(f"({letter}) {_CUBE_TITLES[one.name]}", loc="left", fontsize=10)
+            axes.legend(frameon=False, loc="upper right", fontsize=9)
+        axes.set_title(_told(letter, one, truth), loc="left", fontsize=9.5)
         axes.set_xlabel("Reflectance (outermost bins: all beyond)")
         axes.set_ylabel("Values (%)")
         axes.set_ylim(0, 100 * top)
         _plain(axes)
     return figure
+
+
+def _told(letter: str, one: Distribution, truth: Distribution) -> str:
+    """The title of a histogram, with what there is to say of it."""
+    title = f"({letter}) {_CUBE_TITLES[one.name]}: skewness {one.numbers['skewness']:.2f}"
+    if one is truth:
+        return title
+    far, moved = one.numbers["wasserstein"], one.numbers["total_variation"]
+    return f"{title}\nWasserstein distance to truth {far:.4f}, total variation {moved:.3f}"
 
 
 def _draw_skewed_spectra(axes: Axes, content: Distributions) -> None:
@@ -251,13 +256,14 @@ def _draw_skewed_spectra(axes: Axes, content: Distributions) -> None:
         content.centres_nm, content.skewness, color=_RED, lw=1.3, ls="--", label="skewness (right)"
     )
     beside.set_ylabel("Skewness", color=_RED)
+    _room_above(beside, [content.skewness], least=float(content.skewness.min()))
     beside.spines["top"].set_visible(False)
     axes.set_title("(a) spectra of the truth", loc="left", fontsize=10)
     axes.set_xlabel("Wavelength (nm)")
     axes.set_ylabel("Reflectance")
     handles, _ = axes.get_legend_handles_labels()
-    axes.legend(handles=[*handles, line], frameon=False, loc="upper left", fontsize=8.5)
-    axes.set_ylim(top=1.35 * float(highest.max()))
+    axes.legend(handles=[*handles, line], frameon=False, loc="upper left", fontsize=8.5, ncols=2)
+    _room_above(axes, [outer, highest])
     _plain(axes)
 
 
@@ -282,7 +288,7 @@ def _frequencies(content: Frequencies) -> Figure:
         )
         circle = _circle(QUARTER)
         axes.add_patch(circle)
-        below = f"{100 * content.each[name].low:.1f} % below the circle"
+        below = f"{100 * content.each[name].low:.1f} % inside the circle"
         axes.set_title(f"{_SYMBOLS[name]}: {below}", fontsize=10)
         axes.set_xlabel("Cycles per pixel (x)")
     spa.set_ylabel("Cycles per pixel (y)")
@@ -353,11 +359,13 @@ def _spectral_curves(content: SpectralCurves) -> Figure:
     return figure
 
 
-def _room_above(axes: Axes, spectra: Iterable[NDArray[np.floating]], share: float = 0.35) -> None:
-    """Leave room for a legend over lines."""
-    values = np.concatenate([one.ravel() for one in spectra])
-    low, high = min(0.0, float(values.min())), float(values.max())
-    axes.set_ylim(1.05 * low, high + share * max(high - low, 1e-6))
+def _room_above(axes: Axes, lines: Iterable[NDArray[np.floating]], *, least: float = 0.0) -> None:
+    """Leave room for a legend over lines; the axis shows ``least`` as well."""
+    values = np.concatenate([one.ravel() for one in lines])
+    values = values[np.isfinite(values)]
+    low, high = float(values.min(initial=least)), float(values.max(initial=least))
+    span = max(high - low, 1e-6)
+    axes.set_ylim(low - 0.03 * span, high + 0.35 * span)
 
 
 def _error_maps(content: ErrorMaps) -> Figure:
@@ -447,7 +455,7 @@ def _feature_maps(content: FeatureMaps) -> Figure:
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(3, 1.9)).ravel()
     grid = left.subplots(len(content.features), shown, squeeze=False)
     for (name, images), row in zip(content.features.items(), grid, strict=True):
-        spread = images[:, content.known].std(axis=1)
+        spread = np.ptp(np.percentile(images[:, content.known], _SHOWN, axis=1), axis=0)
         taken = np.sort(np.argsort(-spread, kind="stable")[:shown])
         for axes in row[len(taken) :]:
             axes.set_axis_off()
@@ -463,7 +471,7 @@ def _feature_maps(content: FeatureMaps) -> Figure:
 
 
 def _limits(image: NDArray[np.floating], known: NDArray[np.bool_]) -> tuple[float, float]:
-    low, high = np.percentile(image[known], (2, 98))
+    low, high = np.percentile(image[known], _SHOWN)
     return float(low), float(high)
 
 

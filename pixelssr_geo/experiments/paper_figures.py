@@ -32,7 +32,7 @@ from pixelssr_geo.experiments.networks import (
     network_cubes,
     trained_network,
 )
-from pixelssr_geo.experiments.paper_tables import LEAST_RATIO, OURS, TABLES, Row
+from pixelssr_geo.experiments.paper_tables import LEAST_RATIO, OURS, TABLES, Row, figures
 from pixelssr_geo.experiments.paper_titles import FIGURE_TITLES
 from pixelssr_geo.metrics import rmse_per_pixel, sam_per_pixel, score
 from pixelssr_geo.report.quicklook import TRUE_COLOUR_NM, band_rgb
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pixelssr_geo.experiments.exams import Exam, Test
-    from pixelssr_geo.experiments.networks import NetworkCell
+    from pixelssr_geo.experiments.networks import NetworkCell, Rows
     from pixelssr_geo.experiments.paper_tables import Asked, Figure, Training
     from pixelssr_geo.experiments.scenes import SceneSource
     from pixelssr_geo.fitting import Progress
@@ -145,11 +145,12 @@ class Studio:
     @property
     def caption(self) -> str:
         """What the figure is about, one line."""
-        budget = f"{self.training.steps} steps of {self.training.windows} pixels"
         split = isinstance(self.source, DatasetSource)
         protocol = "first test image" if split else f"protocol {self.training.protocol}"
         labels = f"{self.ratio} labels ({self.exam.label_count})"
-        return f"{self.source.name}, {protocol}, {labels}, {budget}, seed {self.seed}"
+        return (
+            f"{self.source.name}, {protocol}, {labels}, {_budget(self.training)}, seed {self.seed}"
+        )
 
     def model(self, cell: NetworkCell) -> PixelModel:
         """The network of a cell, trained now or before."""
@@ -229,7 +230,7 @@ class Drawn:
         """How good it is where the image is scored."""
         found = score(self.cube, self.test.truth, self.test.scored)
         kept = {"rmse": found["rmse"], "psnr": found["psnr"], "sam": found["sam"]}
-        return {"method": self.cell.method, "modelled_as": self.cell.prior, **kept}
+        return {"method": self.cell.method, **kept}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -255,20 +256,36 @@ class ModeScores:
         ]
 
 
-def mode_scores(found: Sequence[Figure], training: Training) -> ModeScores:
-    """Figure 1 from finished rows of Table 2.
+def mode_scores(finished: Rows, rows: Sequence[Row], training: Training) -> ModeScores:
+    """Figure 1 from finished cells.
+
+    Parameters
+    ----------
+    finished
+        All of them; those of other trainings are left out.
+    rows
+        Rows of Table 2.
+    training
+        Whose cells count.
 
     Raises
     ------
     SettingsError
         If there is none, or they are of several scenes.
     """
+    found = figures(finished, rows, training)
     scenes = list(dict.fromkeys(one.scene for one in found))
     check_single(scenes)
+    split = any(cell.protocol == SPLIT for cell in finished if cell.scene == scenes[0])
     several = max(one.seeds for one in found)
     seeds = f"mean of {several} seeds" if several > 1 else f"seed {training.seeds[0]}"
-    budget = f"{training.steps} steps of {training.windows} pixels"
-    return ModeScores(list(found), f"{scenes[0]}, protocol {training.protocol}, {budget}, {seeds}")
+    scored = "mean of the test images" if split else f"protocol {training.protocol}"
+    parts = scenes[0], scored, _budget(training), seeds
+    return ModeScores(found, ", ".join(parts))
+
+
+def _budget(training: Training) -> str:
+    return f"{training.steps} step{'s' * (training.steps > 1)} of {training.windows} pixels"
 
 
 def check_single(names: Sequence[str]) -> None:
@@ -568,7 +585,7 @@ class ChannelErrors:
             {
                 "method": title,
                 **{
-                    f"mae_{nm:.0f}_nm": float(error)
+                    f"mae_{nm:.0f}nm": float(error)
                     for nm, error in zip(self.centres_nm, mean, strict=True)
                 },
             }
@@ -687,7 +704,6 @@ FIGURES: dict[str, PaperFigure] = {
 """The paper's figures that show results, by name."""
 
 _HEADS = {
-    "modelled_as": "modelled as",
     "rmse": "RMSE",
     "psnr": "PSNR dB",
     "sam": "SAM degrees",
@@ -707,7 +723,7 @@ _HEADS = {
 def numbers_text(numbers: Numbers) -> str:
     """A figure's numbers as a table in Markdown."""
     names = list(numbers[0])
-    head = [_HEADS.get(name, name.replace("_", " ")) for name in names]
+    head = [_HEADS.get(name, name.replace("_", " ").replace("mae ", "MAE at ")) for name in names]
     rows = [head, *([_cell_text(row[name]) for name in names] for row in numbers)]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
