@@ -214,8 +214,8 @@ _COMPARED_OPTIONS = (
         "--methods",
         callback=_listed,
         metavar="LIST",
-        help="Per-pixel methods beside them, or none [default: the estimator, in tables some "
-        "projected ones, too].",
+        help="Methods beside them: anchors (all per-pixel methods), projected (those of them that "
+        "are), names, or none [default: the estimator, in tables some projected ones, too].",
     ),
 )
 
@@ -229,7 +229,7 @@ _TRAINING_OPTIONS = (
     ),
     click.option(
         "--windows",
-        default="2x32",
+        default="4x16",
         show_default=True,
         metavar="NxSIDE",
         help="Windows in a step, and their side in pixels; the paper's side is 128.",
@@ -395,8 +395,8 @@ def _sources(
         for text in datasets
     ]
     if scenes is not None or cubes or not datasets:
-        options = {"sensor": sensor, "response": response} if cubes else {}
-        sources = [*chosen_scenes(scenes, cubes, data=data, **options), *sources]
+        seen_by = {"sensor": sensor, "response": response} if cubes or not datasets else {}
+        sources = [*chosen_scenes(scenes, cubes, data=data, **seen_by), *sources]
     return sources
 
 

@@ -28,7 +28,7 @@ FOR_CUBES = ("net", "steps", "seed", "device", "net_options", "label_ratio")
 """Settings that a training on cubes looks at; its label ratio in mode pixel alone."""
 
 FOR_SCENES = (
-    "points", "layer", "field", "scale", "crs", "wavelengths", "fwhm", "calibrate",
+    "points", "layer", "field", "scale", "crs", "wavelengths", "fwhm", "calibrate", "units",
     "reject_outliers", "prior",
 )  # fmt: skip
 """Options that a training on cubes has no use for."""

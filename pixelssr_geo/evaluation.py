@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 
 from pixelssr_geo.errors import SceneError
+from pixelssr_geo.grid import MATCH_PIXELS
 from pixelssr_geo.metrics import Score, VariantScore, score, variant_score
 from pixelssr_geo.scene import open_cube, pixel_grid, read_mask
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 MATCH_NM = 0.5
 """Centres closer than this are one channel."""
-
-MATCH_PIXELS = 0.5
-"""Grids with corners closer than this are one grid."""
 
 
 @overload
@@ -100,6 +98,11 @@ def evaluate(
 
 def _opened(cube: xr.DataArray | str | Path) -> xr.DataArray:
     opened = open_cube(cube) if isinstance(cube, (str, Path)) else cube
+    if set(opened.dims) != {"wavelength", "y", "x"}:
+        raise SceneError(
+            f"a cube has the dims ({', '.join(map(str, opened.dims))}), (wavelength, y, x) is needed: "
+            "rename or select them"
+        )
     return opened.transpose("wavelength", "y", "x")
 
 
@@ -121,12 +124,11 @@ def _check_alike(ours: xr.DataArray, theirs: xr.DataArray) -> None:
 def _check_place(ours: xr.DataArray, theirs: xr.DataArray) -> None:
     if not all({"x", "y"} <= set(cube.coords) for cube in (ours, theirs)):
         return
-    corner = pixel_grid(ours).affine @ (0, 0)
-    col, row = ~pixel_grid(theirs).affine @ corner
-    if (apart := max(abs(col), abs(row))) > MATCH_PIXELS:
+    apart = pixel_grid(ours).pixels_apart(pixel_grid(theirs))
+    if apart > MATCH_PIXELS:
         raise SceneError(
-            f"the upper left corners of the cube and the reference lie {apart:.1f} pixels apart, "
-            f"at most {MATCH_PIXELS} is allowed: compare cubes on the same grid"
+            f"the cube and the reference lie {apart:.1f} pixels apart at a corner, at most "
+            f"{MATCH_PIXELS} is allowed: compare cubes on the same grid"
         )
 
 

@@ -672,8 +672,9 @@ def fit(
 ) -> FittedModel:
     """Fit what the settings ask for on a scene and its points.
 
-    The scene is read once from end to end for the mean and deviation of its bands, and around the
-    points; networks are trained here.
+    The scene is read once from end to end for the mean and deviation of its bands, a second time for
+    the features of the default estimator (of a large scene, in windows), and around the points;
+    networks are trained here.
 
     Parameters
     ----------

@@ -11,6 +11,9 @@ from affine import Affine
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MATCH_PIXELS = 0.5
+"""Grids with corners closer than this are one grid."""
+
 
 @dataclass(frozen=True, slots=True)
 class PixelGrid:
@@ -48,6 +51,16 @@ class PixelGrid:
         a, b, c, d, e, f = self.transform
         right, down = np.asarray(cols, "f8") + 0.5, np.asarray(rows, "f8") + 0.5
         return a * right + b * down + c, d * right + e * down + f
+
+    def pixels_apart(self, other: PixelGrid) -> float:
+        """How far the other grid's first and last corner lie from this one's, at most, in pixels.
+
+        In pixels of the other grid, both being taken to be in one coordinate system.
+        """
+        rows, cols = self.shape
+        into = ~other.affine @ self.affine
+        corners = [(0, 0), (cols, rows)]
+        return float(max(np.abs(np.subtract(into @ corner, corner)).max() for corner in corners))
 
     def contains(self, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of the pixels lie inside the raster."""

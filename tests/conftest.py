@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,10 @@ import pytest
 
 # As the command line does, before torch is imported: see pixelssr_geo.cli.main.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A shell that runs something in the background may tell it to ignore interrupts, and its children too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

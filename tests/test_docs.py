@@ -212,10 +212,16 @@ def test_the_tables_of_whole_runs_are_what_the_commands_print(marker, script, re
     assert found.partition("<!-- end -->")[0].strip() == ran.stdout.strip()
 
 
-@pytest.mark.parametrize("marker", ["methods", "anchors", "elsewhere", "noise"])
-def test_the_tables_of_accuracy_are_what_the_command_above_them_prints(marker):
+@pytest.mark.parametrize(
+    "marker",
+    [
+        "methods", "anchors", "elsewhere", "noise",
+        "table1", "table4", "table5", "table6", "table7-9", "table11", "table13",
+    ],
+)  # fmt: skip
+def test_the_tables_of_experiments_are_what_the_command_above_them_prints(marker):
     found = re.search(
-        rf"```sh\npixelssr-geo (experiment accuracy --table [^`]*)```\n\n<!-- {marker} -->\n"
+        rf"```sh\npixelssr-geo (experiment \S+ --table [^`]*)```\n\n<!-- {marker} -->\n"
         r"(.*?)<!-- end -->",
         (PAGES / "benchmarks.md").read_text(),
         re.DOTALL,

@@ -114,6 +114,22 @@ def test_cubes_of_different_places_are_refused():
         evaluate(make_cube(), moved)
 
 
+def test_cubes_of_other_pixel_sizes_are_refused():
+    cube = make_cube()
+    (a, _, c, _, e, f) = pixel_grid(cube).transform
+    middles = {name: np.arange(size) + 0.5 for name, size in cube.sizes.items()}
+    coarse = cube.assign_coords(x=c + 2 * a * middles["x"], y=f + 2 * e * middles["y"])
+    with pytest.raises(SceneError, match=r"25\.0 pixels apart at a corner"):
+        evaluate(cube, coarse)
+
+
+@pytest.mark.parametrize("dims", [{"wavelength": "band"}, {"x": "column"}])
+def test_arrays_with_other_dims_are_refused(dims):
+    named = make_cube().drop_vars(["wavelength", "fwhm", "x"]).rename(dims)
+    with pytest.raises(SceneError, match=r"\(wavelength, y, x\) is needed: rename"):
+        evaluate(named, make_cube())
+
+
 def test_no_pixel_left_is_refused(tmp_path):
     mask = write_mask(tmp_path / "mask.tif", np.zeros((40, 50)))
     with pytest.raises(SceneError, match="no pixel is valid"):

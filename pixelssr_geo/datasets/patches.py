@@ -60,7 +60,8 @@ class PatchPlan:
             )
         if self.by not in ("scene", "block"):
             raise SettingsError(f"parts are dealt by '{self.by}', expected 'scene' or 'block'")
-        if min(self.shares) < 0 or not isclose(sum(self.shares), 1, abs_tol=1e-6):
+        known = len(self.shares) == len(SPLITS) and min(self.shares) >= 0
+        if not (known and isclose(sum(self.shares), 1, abs_tol=1e-6)):
             raise SettingsError(
                 f"shares of train, validation and test are {self.shares}, expected three numbers from "
                 "0 on with the sum 1: change them"

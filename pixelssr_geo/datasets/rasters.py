@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pixelssr_geo.datasets.pair import PairDataset, ScenePair, check_folder
 from pixelssr_geo.errors import SceneError, SceneReadError, SettingsError
+from pixelssr_geo.grid import MATCH_PIXELS
 from pixelssr_geo.place import shown
 from pixelssr_geo.scene import open_cube, open_scene, pixel_grid, scene_response
 from pixelssr_geo.spectra import ChannelGrid
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 TITLE = "the raster pairs"
 FILES = "NAME_msi.tif and NAME_hsi.tif, or folders NAME with msi.tif and hsi.tif"
-
-MATCH_PIXELS = 0.5
-"""Grids with corners closer than this are one grid."""
 
 _FILE = re.compile(r"(?:(?P<name>.+)[_-])?(?P<kind>msi|hsi)\.tiff?", re.IGNORECASE)
 
@@ -131,11 +129,8 @@ def _check_place(name: str, scene: xr.DataArray, cube: xr.DataArray) -> None:
     ours, theirs = pixel_grid(scene), pixel_grid(cube)
     if ours.crs_wkt is None or theirs.crs_wkt is None:
         return  # of a raster without a place, its size is all that can be compared
-    rows, cols = ours.shape
-    for corner in ((0, 0), (cols, rows)):
-        col, row = ~theirs.affine @ (ours.affine @ corner)
-        if (apart := max(abs(col - corner[0]), abs(row - corner[1]))) > MATCH_PIXELS:
-            raise SceneError(
-                f"scene and cube of '{name}' lie {apart:.1f} pixels apart at a corner, at most "
-                f"{MATCH_PIXELS} is allowed: warp one to the other's grid"
-            )
+    if (apart := ours.pixels_apart(theirs)) > MATCH_PIXELS:
+        raise SceneError(
+            f"scene and cube of '{name}' lie {apart:.1f} pixels apart at a corner, at most "
+            f"{MATCH_PIXELS} is allowed: warp one to the other's grid"
+        )

@@ -73,12 +73,25 @@ class ShapeRegression:
     regression: PriorMean
     """From bands to channels, both divided by the mean of the bands."""
     least: float
-    """Brightness that a darker pixel is divided by."""
+    """Brightness that a darker pixel is lifted to, all its bands by the same."""
 
     def predict(self, bands: NDArray[np.float64]) -> NDArray[np.float64]:
         """Spectra ``(..., channel)`` for bands ``(..., band)``."""
-        brightness: NDArray[np.float64] = bands.mean(-1, keepdims=True).clip(self.least)
-        return self.regression.predict(bands / brightness) * brightness
+        brightness, lift = _lifted(bands, self.least)
+        return self.regression.predict((bands + lift) / brightness) * brightness - lift
+
+
+def _lifted(
+    bands: NDArray[np.float64], least: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Brightness that is divided by, and what is added to a darker pixel's bands, ``(..., 1)`` each.
+
+    Divided by more than its brightness, a dark pixel would have a shape like no spectrum, and one
+    whose bands lie below zero, as over water where too much haze was taken away, one far beyond.
+    """
+    own = bands.mean(-1, keepdims=True)
+    brightness: NDArray[np.float64] = own.clip(least)
+    return brightness, brightness - own
 
 
 def fit_shape(mixtures: NDArray[np.float64], response: NDArray[np.float64]) -> ShapeRegression:
@@ -143,7 +156,8 @@ def fit_gains(
     """
     some = mixtures[:GAIN_SAMPLES]
     inverse = np.linalg.pinv(response)
-    scale = bands.mean(1, keepdims=True) + GAIN_SOFT * brightness
+    # Over dark ground corrected bands may lie below zero, which must not divide.
+    scale = bands.mean(1, keepdims=True).clip(0) + GAIN_SOFT * max(brightness, least)
     gain = np.ones(spectra.shape[1])
     for _ in range(GAIN_ROUNDS):
         found = _with_gain(some, gain, response, least).predict(bands)
@@ -231,13 +245,13 @@ class ShapeMixture:
     slopes: NDArray[np.float64]
     """Their change with the bands' shape, ``(component, band - 1, direction)``."""
     least: float
-    """Brightness that a darker pixel is divided by."""
+    """Brightness that a darker pixel is lifted to, all its bands by the same."""
 
     def predict(self, bands: NDArray[np.float64]) -> NDArray[np.float64]:
         """Spectra ``(..., channel)`` for bands ``(..., band)``."""
         xp = functions_of(bands)
-        brightness: NDArray[np.float64] = bands.mean(-1, keepdims=True).clip(self.least)
-        shape = ((bands / brightness)[..., :-1] - self.band_centre) / self.band_scale
+        brightness, lift = _lifted(bands, self.least)
+        shape = (((bands + lift) / brightness)[..., :-1] - self.band_centre) / self.band_scale
         # All Gaussians in one product, and all their slopes in another.
         components, count = self.means.shape
         centres = xp.einsum("kij,kj->ki", self.whiten, self.means).reshape(-1)
@@ -249,7 +263,7 @@ class ShapeMixture:
         parts = (share[..., None] * shape[..., None, :]).reshape(*shape.shape[:-1], -1)
         slopes = self.slopes.reshape(components * count, -1)
         scores: NDArray[np.float64] = share @ self.intercepts + parts @ slopes
-        return (self.centre + scores @ self.directions) * brightness
+        return (self.centre + scores @ self.directions) * brightness - lift
 
 
 def fit_mixture(

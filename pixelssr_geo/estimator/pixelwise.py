@@ -126,6 +126,8 @@ def fit_points_alone(labels: Labels | None, projection: Projection) -> PixelEsti
             "--method library"
         )
     ridge = fit_ridge(labels.bands, labels.spectra, standardised(labels.bands, degree=1))
-    left_out = projection.null_part(ridge.residuals)
+    # Without its only point nothing is known, and zero is what the projection starts from.
+    missed = ridge.residuals if len(labels) > 1 else labels.spectra
+    left_out = projection.null_part(missed)
     noise = np.sqrt((left_out**2).mean(0))
     return PixelEstimator("ridge", projection, ridge, noise, left_out)

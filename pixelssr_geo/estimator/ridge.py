@@ -1,7 +1,7 @@
 """Ridge regression in closed form, with the strength set by leave-one-out error.
 
-One routine serves three places: the library regression (tens of thousands of mixtures), the plain
-per-pixel regression on the points, and the correction of a library estimate at the points.
+One routine serves the library's regressions (tens of thousands of mixtures) and the plain per-pixel
+ones on the points.
 """
 
 from __future__ import annotations
@@ -38,14 +38,6 @@ class Features:
     """Divides the centred bands, ``(band,)``."""
     degree: int
     """Highest total degree."""
-    low: NDArray[np.float64] | float = -np.inf
-    """Bands below this are taken as this in predictions, ``(band,)``."""
-    high: NDArray[np.float64] | float = np.inf
-    """Bands above this are taken as this in predictions, ``(band,)``."""
-
-    def clipped(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Monomials with the bands kept between :attr:`low` and :attr:`high`."""
-        return self(x.clip(self.low, self.high))
 
     def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Monomials of degree 1 to :attr:`degree`, ``(..., band)`` to ``(..., feature)``."""
@@ -75,7 +67,7 @@ class Ridge:
     features: Features
     """What the regression sees of a pixel."""
     offset: NDArray[np.float64]
-    """Subtracted from the features, ``(feature,)``; zero when the intercept is penalised."""
+    """Subtracted from the features: their mean over the samples, ``(feature,)``."""
     coefficients: NDArray[np.float64]
     """``(feature, channel)``."""
     intercept: NDArray[np.float64]
@@ -86,14 +78,12 @@ class Ridge:
     """Variance of the intercept in the same units."""
     strength: float
     """The ridge strength that won."""
-    criterion: float
-    """What the strength was chosen by: log leave-one-out error times samples, plus the prior."""
     residuals: NDArray[np.float64]
-    """Leave-one-out residuals, truth minus prediction, ``(sample, channel)``."""
+    """Leave-one-out residuals, truth minus prediction, ``(sample, channel)``; zero of a single one."""
 
     def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Predictions ``(..., channel)`` for bands ``(..., band)``."""
-        return (self.features.clipped(x) - self.offset) @ self.coefficients + self.intercept
+        return (self.features(x) - self.offset) @ self.coefficients + self.intercept
 
     def leverage(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Variance of the prediction's mean in units of the noise variance, ``(...)``."""
@@ -108,8 +98,6 @@ def fit_ridge(
     features: Features,
     *,
     strengths: Sequence[float] = STRENGTHS,
-    prior: tuple[float, float] | None = None,
-    free_intercept: bool = True,
 ) -> Ridge:
     """A ridge regression of ``y`` on features of ``x``, its strength by leave-one-out error.
 
@@ -122,24 +110,12 @@ def fit_ridge(
     strengths
         Candidates. The larger wins a tie, and a single sample, which leaves nothing to choose by,
         takes the largest.
-    prior
-        Mean and standard deviation of the natural logarithm of the strength, added to the
-        criterion as minus twice its log density; None lets the samples alone decide.
-    free_intercept
-        Whether the mean of ``y`` is free; otherwise the prediction shrinks to zero, with an
-        intercept of unit prior variance, as for a residual that is zero a priori.
     """
     raw = features(x)
-    if free_intercept:
-        offset, intercept = raw.mean(0), y.mean(0)
-        base = 1 / len(x)
-    else:
-        # The constant joins the penalised features; it is taken apart again below.
-        raw = np.concatenate([np.ones((len(x), 1)), raw], axis=1)
-        offset, intercept = np.zeros(raw.shape[1]), np.zeros(y.shape[1])
-        base = 0.0
-    # With F = U s V^T the hat matrix of strength k is U diag(s^2 / (s^2 + k)) U^T, plus 1/n for a
-    # free intercept, and a left-out residual is the residual over one minus the leverage.
+    offset, intercept = raw.mean(0), y.mean(0)
+    base = 1 / len(x)
+    # With F = U s V^T the hat matrix of strength k is U diag(s^2 / (s^2 + k)) U^T, plus 1/n for
+    # the intercept, and a left-out residual is the residual over one minus the leverage.
     left, singular, right = np.linalg.svd(raw - offset, full_matrices=False)
     projected = left.T @ (y - intercept)
 
@@ -151,12 +127,9 @@ def fit_ridge(
         return np.asarray((y - intercept - fitted) / np.maximum(1 - hat, 1e-12)[:, None])
 
     def criterion(strength: float) -> float:
-        if free_intercept and len(x) == 1:
+        if len(x) == 1:
             return -strength
-        error = len(x) * np.log((left_out(strength) ** 2).sum() + 1e-12)
-        if prior is None:
-            return float(error)
-        return float(error + ((np.log(strength) - prior[0]) / prior[1]) ** 2)
+        return float(len(x) * np.log((left_out(strength) ** 2).sum() + 1e-12))
 
     tried = sorted(strengths, reverse=True)
     criteria = np.array([criterion(strength) for strength in tried])
@@ -166,8 +139,8 @@ def fit_ridge(
     # Directions that the samples say nothing about keep their prior variance, 1 / strength.
     unseen = np.eye(raw.shape[1]) - right.T @ right
     covariance = right.T @ np.diag(1 / (singular**2 + best)) @ right + unseen / best
-    residuals = y - intercept if free_intercept and len(x) == 1 else left_out(best)
-    fitted = Ridge(
+    residuals = y - intercept if len(x) == 1 else left_out(best)
+    return Ridge(
         features,
         offset,
         coefficients,
@@ -175,30 +148,5 @@ def fit_ridge(
         covariance,
         base,
         best,
-        criterion(best),
         residuals,
-    )
-    return fitted if free_intercept else _constant_apart(fitted)
-
-
-def _constant_apart(fitted: Ridge) -> Ridge:
-    """The same regression with its constant feature written as intercept and offset.
-
-    With the covariance partitioned over constant and features, the leverage is a quadratic form in
-    the features around the point where it is least.
-    """
-    c = fitted.covariance
-    inner = c[1:, 1:]
-    offset = np.asarray(-np.linalg.solve(inner, c[1:, 0]), "f8")
-    coefficients = fitted.coefficients[1:]
-    return Ridge(
-        features=fitted.features,
-        offset=offset,
-        coefficients=coefficients,
-        intercept=fitted.coefficients[0] + offset @ coefficients,
-        covariance=inner,
-        base_variance=float(c[0, 0] - offset @ inner @ offset),
-        strength=fitted.strength,
-        criterion=fitted.criterion,
-        residuals=fitted.residuals,
     )

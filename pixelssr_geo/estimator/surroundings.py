@@ -64,7 +64,7 @@ class View:
         return self.values[:, self.halo : height - self.halo, self.halo : width - self.halo]
 
     def rows(self, start: int, stop: int) -> View:
-        """Some rows of the window, with what lies around them."""
+        """Some rows of the window, with what lies around them; without what a network says."""
         values = self.values[:, start : stop + 2 * self.halo]
         return View(values, self.row + start, self.col, self.halo)
 
@@ -221,8 +221,8 @@ class FeatureScale:
     differences: NDArray[np.float64]
     """Root mean square, ``(8 * band,)``."""
     texture: float
-    """Deviation of the bands in the smoothest tenth of all 3 x 3 boxes, scene units: little more
-    than the noise."""
+    """Deviation of the bands from the pixels to the left and right that a tenth of all pixels stay
+    below, scene units: little more than the noise."""
 
     @staticmethod
     def of(view: View) -> FeatureScale:
@@ -246,9 +246,9 @@ class FeatureScale:
 
 
 def feature_level(mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What is added to bands before the logarithm, ``(band,)``: their mean over the scene.
+    """What divides bands before one is added and the logarithm taken, ``(band,)``: their mean.
 
-    A tenth of the deviation at least: a level of zero or below would leave no logarithm.
+    A tenth of the deviation at least: bands are not divided by zero or less.
     """
     return np.maximum(mean, np.maximum(deviation, 1e-9) / 10)
 
@@ -266,7 +266,7 @@ class FeatureSums:
     second: NDArray[np.float64] | float = 0.0
     """Sums of their squares."""
     textures: list[float] | None = None
-    """Deviation of the bands in the smoothest tenth of the 3 x 3 boxes of each window."""
+    """Of each window, see :attr:`FeatureScale.texture`."""
 
     def add(self, view: View) -> None:
         """Take a window in."""
@@ -280,9 +280,9 @@ class FeatureSums:
         self.first = self.first + table.sum(1)
         self.second = self.second + np.einsum("fp,fp->f", table, table)
         bands = len(self.level)
-        # Neighbours to the left and right alone: half the variance of their differences.
-        beside = [NEIGHBOURS.index((0, -1)), NEIGHBOURS.index((0, 1))]
-        steps = found.differences.reshape(len(NEIGHBOURS), bands, -1)[beside][..., known]
+        # Half the variance of differences is that of what differs.
+        sideways = [NEIGHBOURS.index((0, -1)), NEIGHBOURS.index((0, 1))]
+        steps = found.differences.reshape(len(NEIGHBOURS), bands, -1)[sideways][..., known]
         size = np.sqrt((steps.astype("f8") ** 2).mean((0, 1)) / 2)
         self.textures = [*(self.textures or []), float(np.quantile(size, 0.1))]
 

@@ -90,7 +90,10 @@ class DatasetSource:
         Raises
         ------
         SettingsError
-            If sensor and response are both given or both missing, or a number is not positive.
+            If the kind is not known, sensor and response are both given or both missing, or a
+            number is not positive.
+        PixelSSRError
+            If the folder does not hold such a dataset.
         """
         if (sensor is None) == (response is None):
             raise SettingsError(
@@ -102,8 +105,8 @@ class DatasetSource:
                 f"{training} and {tests} patches of {size} pixels are asked of dataset '{text}', "
                 "at least 1 of each is needed: give other numbers"
             )
-        kind = text.partition(":")[0].strip().lower()
-        name = f"{kind} ({training}+{tests} patches of {size})"
+        open_dataset(text)
+        name = f"{find_dataset(text)[0].name} ({training}+{tests} patches of {size})"
         table = None if response is None else Path(response)
         return DatasetSource(name, text, table, sensor, size, training, tests)
 

@@ -276,11 +276,9 @@ def mode_scores(finished: Rows, rows: Sequence[Row], training: Training) -> Mode
     found = figures(finished, rows, training)
     scenes = list(dict.fromkeys(one.scene for one in found))
     check_single(scenes)
-    split = any(cell.protocol == SPLIT for cell in finished if cell.scene == scenes[0])
     several = max(one.seeds for one in found)
     seeds = f"mean of {several} seeds" if several > 1 else f"seed {training.seeds[0]}"
-    scored = "mean of the test images" if split else f"protocol {training.protocol}"
-    parts = scenes[0], scored, _budget(training), seeds
+    parts = scenes[0], f"protocol {found[0].protocol}", _budget(training), seeds
     return ModeScores(found, ", ".join(parts))
 
 

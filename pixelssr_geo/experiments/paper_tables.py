@@ -13,7 +13,7 @@ import numpy as np
 
 from pixelssr_geo.errors import SettingsError
 from pixelssr_geo.experiments.exams import ALL_LABELS, NO_LABELS, SPLIT, DatasetSource
-from pixelssr_geo.experiments.methods import METHODS, PixelMethod
+from pixelssr_geo.experiments.methods import METHODS, PixelMethod, chosen_methods
 from pixelssr_geo.experiments.networks import (
     METRICS,
     NO_MODE,
@@ -93,7 +93,7 @@ class Asked:
         ratios: Sequence[str] | None = None,
         methods: Sequence[str] | None = None,
     ) -> Asked:
-        """What texts ask for; networks by any of their names.
+        """What texts ask for; networks by any of their names, methods or groups of them.
 
         Raises
         ------
@@ -102,16 +102,10 @@ class Asked:
         UnknownNetError
             If a network is not registered.
         """
-        unknown = [name for name in methods or () if name not in METHODS]
-        if unknown:
-            raise SettingsError(
-                f"there is no method '{unknown[0]}', expected some of {', '.join(METHODS)}: choose "
-                "from these"
-            )
         return Asked(
             networks=None if networks is None else tuple(find_net(name).name for name in networks),
             ratios=None if ratios is None else tuple(map(_share, ratios)),
-            methods=None if methods is None else tuple(methods),
+            methods=None if methods is None else tuple(chosen_methods(methods)),
         )
 
     def others(self) -> tuple[str, ...]:
@@ -235,7 +229,7 @@ class Training:
     """Each a training of its own."""
     steps: int = 600
     """Optimiser steps."""
-    windows: str = "2x32"
+    windows: str = "4x16"
     """Windows in a step and their side, pixels."""
 
     def __post_init__(self) -> None:
@@ -300,6 +294,8 @@ class Figure:
 
     scene: str
     """Name of the scene or dataset."""
+    protocol: str
+    """Where labels lie and what is scored."""
     row: Row
     """Which row."""
     seeds: int
@@ -326,13 +322,13 @@ def figures(rows: Rows, asked: Sequence[Row], training: Training) -> list[Figure
     scenes = list(dict.fromkeys(cell.scene for cell in rows))
     found = []
     for scene, row in product(scenes, dict.fromkeys(asked)):
-        results = [
-            result
+        results = {
+            cell: result
             for cell, result in rows.items()
             if cell.scene == scene and cell.seed in training.seeds and _matches(cell, row, training)
-        ]
+        }
         if results:
-            found.append(_figure(scene, row, results))
+            found.append(_figure(next(iter(results)), row, list(results.values())))
     return found
 
 
@@ -344,12 +340,13 @@ def _matches(cell: NetworkCell, row: Row, training: Training) -> bool:
     return same and budget and cell.protocol in (training.protocol, SPLIT)
 
 
-def _figure(scene: str, row: Row, results: Sequence[NetworkResult]) -> Figure:
+def _figure(cell: NetworkCell, row: Row, results: Sequence[NetworkResult]) -> Figure:
     values = {name: [getattr(one, name) for one in results] for name in METRICS}
     spread = {name: getattr(results[0], f"{name}_variance") for name in METRICS}
     several = len(results) > 1
     return Figure(
-        scene=scene,
+        scene=cell.scene,
+        protocol=cell.protocol,
         row=row,
         seeds=len(results),
         labels=float(np.mean([one.labels for one in results])),
@@ -447,7 +444,6 @@ def _scene_part(table: PaperTable, found: Sequence[Figure], training: Training) 
     units = ("RMSE", "PSNR dB", "SSIM", "SAM degrees")
     head = [*(names[at] for at in shown), *units, *(title for title, _ in paper)]
     number = "Tables 7 to 9" if table.variances else f"Table {table.numbers[0]}"
-    protocol = f"protocol {training.protocol}"
     seeds = max(figure.seeds for figure in found)
     spread = (
         "variances over ten draws of modelled spectra in parentheses"
@@ -457,7 +453,8 @@ def _scene_part(table: PaperTable, found: Sequence[Figure], training: Training) 
         else "no spread"
     )
     line = (
-        f"{number}, {table.title}: {found[0].scene}, {protocol}, {training.steps} steps of "
+        f"{number}, {table.title}: {found[0].scene}, protocol {found[0].protocol}, "
+        f"{training.steps} steps of "
         f"{training.windows} pixels; {seeds} seed{'s' * (seeds > 1)}, {spread}."
     )
     rows = [f"| {' | '.join(row)} |" for row in (head, *lines)]
@@ -503,7 +500,7 @@ def _differences(training: Training) -> str:
     return (
         "The paper's figures (PSNR dB / SAM degrees, or PSNR and its variance) are for other images and "
         "another budget: 200 epochs of 128 x 128 patches of a whole dataset at a rate of 2e-4 on an RTX "
-        f"3090 Ti, here {training.steps} steps of {training.windows} pixels at 1e-3. It says neither where "
+        f"3090 Ti, here {training.steps} steps of {training.windows} pixels at 4e-3. It says neither where "
         "its labels lie nor whether they stay; here the seed fixes them. What can be compared is which of "
         "two rows is the better one, and by how much."
     )

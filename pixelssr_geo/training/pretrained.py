@@ -150,8 +150,7 @@ class SensorView(nn.Module):
         """
         brightness = x.mean(1, keepdim=True).clamp_min(darkest)
         ratios = (x / brightness).movedim(1, -1)
-        # As tensors, of which one limit may be infinite; the clipped bands are standardised.
-        z = (torch.minimum(torch.maximum(ratios, self.low), self.high) - self.centre) / self.scale
+        z = (ratios.clamp(self.low, self.high) - self.centre) / self.scale
         features = torch.cat([z, z[..., self.pairs[0]] * z[..., self.pairs[1]]], dim=-1)
         both = (features @ self.coefficients + self.intercept).movedim(-1, 1) * brightness
         return both[:, : len(COMMON)], both[:, len(COMMON) :]

@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from pixelssr_geo.testing import write_cave_scene
+
 CHEAP = ("--ratios", "0,10", "--seeds", "0,1", "--methods", "interpolation,ridge+projection")
 
 
@@ -90,3 +92,74 @@ def test_a_table_of_something_else_is_refused_in_one_line(run, asked):
     assert ended.code == 1
     assert ended.err.count("\n") == 1
     assert "has the columns scene, method, psnr, expected scene, protocol" in ended.err
+
+
+@pytest.fixture
+def table5(inputs, tmp_path):
+    """Arguments of a small Table 5, and the file of its cells."""
+    out = tmp_path / "networks.csv"
+    cube = ("--scene", f"park={inputs.cube}", "--sensor", "GF6-PMS", "--device", "cpu")
+    small = ("--steps", "1", "--windows", "1x8", "--ratios", "5%", "--methods", "ridge+projection")
+    return ("experiment", "table5", *cube, *small, "--out", out), out
+
+
+def test_a_table_of_the_paper_is_printed_beside_its_own_figures(run, table5):
+    arguments, out = table5
+    ended = run(*arguments)
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("Table 5, FRFT against FFT: park, protocol block, 1 steps of 1x8")
+    assert "| dypro-mamba | pixel | Gamma | P_spa with FFT | 5% (" in ended.out
+    assert "| ridge+projection | per-pixel |" in ended.out
+    assert "cells: 3/3" in ended.err
+    assert len(out.read_text().splitlines()) == 1 + 3
+    budget = ("--steps", "1", "--windows", "1x8", "--ratios", "5%", "--methods", "ridge+projection")
+    alone = run("experiment", "table5", "--table", *budget, "--out", out)
+    assert (alone.out, alone.err) == (ended.out, "")
+
+
+def test_a_table_of_the_paper_as_json_and_without_methods(run, table5, tmp_path):
+    arguments, _ = table5
+    keep = tmp_path / "kept"
+    ended = run(*arguments, "--methods", "none", "--keep", keep, "--json", "-q")
+    assert ended.code == 0, ended.err
+    told = json.loads(ended.out)
+    assert [one["variant"] for one in told["figures"]] == ["fft", "whole"]
+    assert told["figures"][0]["paper"] == {}
+    assert len(list(keep.glob("*.safetensors"))) == 2
+
+
+def test_a_table_of_the_paper_of_a_dataset(run, tmp_path):
+    for seed, name in enumerate("abcd"):
+        write_cave_scene(tmp_path / "cave", name, seed=seed)
+    ended = run(
+        "experiment", "table7-9", "--dataset", f"cave:{tmp_path / 'cave'}", "--sensor", "RGB",
+        "--patches", "2", "1", "--ratios", "1%", "--steps", "1", "--windows", "1x8",
+        "--device", "cpu", "--out", tmp_path / "networks.csv", "-q",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert "cave (2+1 patches of 128), protocol split, 1 steps" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--ratios", "18"), "'18' is asked for as ratio of labels"),
+        (("--methods", "rigde"), "there is no method 'rigde'"),
+        (("--protocol", "edge"), "there is no protocol 'edge'"),
+        (("--windows", "16"), "expected their number and side such as 4x32"),
+        (("--seeds", "a"), "'a' is no seed"),
+        (("--networks", "alexnet"), "network 'alexnet' was asked for"),
+        (("--sensor", "RGB"), "give --scene with either"),
+        (("--dataset", "cave:x"), "it needs one of the two: give --sensor NAME"),
+        (("--dataset", "nothing:x", "--sensor", "RGB"), "dataset 'nothing:x' was asked for"),
+        (("--table", "--out", "nowhere.csv"), "there is no file 'nowhere.csv'"),
+    ],
+)
+def test_bad_input_of_a_table_is_one_line(run, tmp_path, monkeypatch, arguments, told):
+    monkeypatch.chdir(tmp_path)
+    ended = run("experiment", "table1", *arguments)
+    assert ended.code == 1
+    assert ended.out == ""
+    assert told in ended.err
+    assert ended.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())

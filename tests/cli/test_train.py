@@ -181,6 +181,7 @@ def test_weights_bring_their_own_network(run, inputs, tmp_path):
         (("--mode", "supervised", "--points", "f.gpkg"), "option 'points' was given with cubes"),
         (("--mode", "pixel", "second.tif", "--points", "f.gpkg"), "option 'points' was given"),
         (("--mode", "supervised", "--reject-outliers"), "option 'reject-outliers' was given"),
+        (("--mode", "supervised", "--units", "scene"), "option 'units' was given with cubes"),
         (("--synthetic", "2"), "option 'synthetic' was given with a scene"),
         (("--terms", "CC0"), "option 'terms' was given with a scene"),
     ],

@@ -250,6 +250,7 @@ class TestPatches:
         {"by": "pixel"},
         {"shares": (0.5, 0.2, 0.2)},
         {"shares": (1.2, -0.1, -0.1)},
+        {"shares": (0.5, 0.5)},
         {"label_ratio": 0},
         {"label_ratio": 1.5},
         {"seed": -1},

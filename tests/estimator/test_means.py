@@ -83,6 +83,26 @@ def test_a_pixel_darker_than_the_least_is_not_divided_by_its_brightness(
         assert np.abs(found).max() < 1
 
 
+@pytest.mark.parametrize("level", [-0.03, -0.005, 0.0, 0.002])
+def test_dark_pixels_below_zero_take_no_shape_of_their_own(
+    mixture: ShapeMixture, level: float
+) -> None:
+    least = 0.02 * float(SEEN.mean())
+    flat = np.full((1, len(RESPONSE)), level)
+    for mean in (fit_shape(MIXTURES, RESPONSE), mixture, gains(SEEN[:9], OTHERS[:9])):
+        found = Projection.of(RESPONSE)(replace(mean, least=least).predict(flat), flat)
+        assert np.abs(found - level).max() < 0.003
+
+
+def test_no_step_lies_where_a_pixel_becomes_dark(mixture: ShapeMixture) -> None:
+    least = float(np.quantile(SEEN.mean(1), 0.5))
+    near = SEEN * (least / SEEN.mean(1, keepdims=True))
+    for mean in (fit_shape(MIXTURES, RESPONSE), mixture, gains(SEEN[:9], OTHERS[:9])):
+        bounded = replace(mean, least=least)
+        darker, lighter = (bounded.predict(near * factor) for factor in (1 - 1e-9, 1 + 1e-9))
+        np.testing.assert_allclose(darker, lighter, atol=1e-6)
+
+
 def test_any_leading_axes_will_do(mixture: ShapeMixture) -> None:
     images = SEEN.reshape(20, 20, -1)
     for mean in (fit_shape(MIXTURES, RESPONSE), mixture, NoMean(len(CHANNELS))):
@@ -105,6 +125,35 @@ def test_gains_of_an_uncalibrated_instrument_are_learnt() -> None:
     plain = rmse(fit_shape(MIXTURES, RESPONSE).predict(seen), truth, seen)
     assert rmse(many.predict(seen), truth, seen) < 0.4 * plain
     assert rmse(few.predict(seen), truth, seen) < 0.8 * plain
+
+
+@pytest.mark.parametrize("share", [-0.35, -0.3, -0.25])
+def test_a_point_below_zero_does_not_decide_the_gains(share: float) -> None:
+    truth = OTHERS * WAVE
+    seen = truth @ RESPONSE.T
+    brightness = float(seen[:12].mean())
+    dark = share * brightness
+    bands = np.vstack([seen[:12], np.full(len(RESPONSE), dark)])
+    spectra = np.vstack([truth[:12], np.full(len(CHANNELS), dark)])
+
+    def error(count: int) -> float:
+        mean = fit_gains(
+            MIXTURES,
+            RESPONSE,
+            bands[:count],
+            spectra[:count],
+            brightness=brightness,
+            least=0.02 * brightness,
+        )
+        return rmse(mean.predict(seen), truth, seen)
+
+    assert error(13) < 1.1 * error(12)
+
+
+def test_gains_of_a_scene_of_zeros_are_finite() -> None:
+    zeros = np.zeros((6, len(RESPONSE)))
+    mean = fit_gains(MIXTURES, RESPONSE, zeros, OTHERS[:6], brightness=0.0, least=1e-9)
+    assert np.isfinite(mean.predict(zeros)).all()
 
 
 def test_gains_do_not_depend_on_the_unit() -> None:

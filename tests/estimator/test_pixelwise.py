@@ -30,6 +30,13 @@ def test_ridge_works_from_one_point_on(site, count):
     assert found.left_out.shape == (count, len(site.truth))
 
 
+def test_a_single_point_does_not_claim_to_know_everything(site):
+    labels, projection = site.labels(1), site.library.projection
+    found = fit_points_alone(labels, projection)
+    np.testing.assert_allclose(found.left_out, projection.null_part(labels.spectra))
+    assert found.predict(site.view()).deviation.mean() > 0.01
+
+
 def test_ridge_without_points_is_refused(site):
     for labels in (None, site.labels(0)):
         with pytest.raises(SettingsError, match="give --points, or use --method library"):

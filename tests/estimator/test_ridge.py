@@ -24,13 +24,8 @@ def plain(bands: int, degree: int = 1) -> Features:
     return Features(np.full(bands, 0.2), np.full(bands, 0.1), degree)
 
 
-def fit_one(x: Array, y: Array, features: Features, strength: float, *, free: bool) -> Ridge:
-    return fit_ridge(x, y, features, strengths=[strength], free_intercept=free)
-
-
-def augmented(features: Features, x: Array) -> Array:
-    raw = features(x)
-    return np.concatenate([np.ones((*raw.shape[:-1], 1)), raw], axis=-1)
+def fit_one(x: Array, y: Array, features: Features, strength: float) -> Ridge:
+    return fit_ridge(x, y, features, strengths=[strength])
 
 
 def test_features_are_all_monomials_up_to_the_degree() -> None:
@@ -49,7 +44,7 @@ def test_standardising_leaves_a_constant_band_finite() -> None:
 def test_predictions_equal_scikit_learn(count: int, strength: float) -> None:
     x, y = make_samples(count, bands=5)
     features = plain(5, degree=2)
-    ours = fit_one(x, y, features, strength, free=True)
+    ours = fit_one(x, y, features, strength)
     theirs = SklearnRidge(alpha=strength, solver="svd").fit(features(x), y)
     elsewhere, _ = make_samples(20, bands=5, seed=9)
     np.testing.assert_allclose(
@@ -70,56 +65,19 @@ def test_residuals_equal_refits_without_each_sample(
 ) -> None:
     x, y = make_samples(count, bands, seed=seed)
     features = plain(bands, degree)
-    for free in (True, False):
-        found = fit_one(x, y, features, strength, free=free).residuals
-        for left_out in range(count):
-            kept = np.arange(count) != left_out
-            known = fit_one(x[kept], y[kept], features, strength, free=free)
-            np.testing.assert_allclose(
-                found[left_out],
-                y[left_out] - known.predict(x[left_out]),
-                rtol=1e-4,
-                atol=1e-6,
-                err_msg=f"free intercept: {free}",
-            )
+    found = fit_one(x, y, features, strength).residuals
+    for left_out in range(count):
+        kept = np.arange(count) != left_out
+        known = fit_one(x[kept], y[kept], features, strength)
+        expected = y[left_out] - known.predict(x[left_out])
+        np.testing.assert_allclose(found[left_out], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_single_sample_with_a_free_intercept_is_predicted_everywhere() -> None:
+def test_a_single_sample_is_predicted_everywhere() -> None:
     x, y = make_samples(1, bands=4)
     fitted = fit_ridge(x, y, plain(4))
     np.testing.assert_allclose(fitted.predict(x + 1), y)
     np.testing.assert_allclose(fitted.residuals, 0)
-
-
-def test_a_single_sample_with_a_penalised_intercept_shrinks_to_zero() -> None:
-    x, y = make_samples(1, bands=4)
-    fitted = fit_one(x, y, plain(4), 2.0, free=False)
-    f = augmented(plain(4), x)[0]
-    np.testing.assert_allclose(fitted.predict(x), y * (f @ f) / (f @ f + 2.0))
-    np.testing.assert_allclose(fitted.residuals, y, err_msg="left out, zero is predicted")
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    count=st.integers(1, 12),
-    bands=st.integers(1, 5),
-    degree=st.integers(1, 2),
-    strength=st.sampled_from([1e-3, 0.2, 30.0]),
-    seed=st.integers(0, 1000),
-)
-def test_a_penalised_intercept_equals_the_normal_equations(
-    count: int, bands: int, degree: int, strength: float, seed: int
-) -> None:
-    x, y = make_samples(count, bands, seed=seed)
-    features = plain(bands, degree)
-    fitted = fit_one(x, y, features, strength, free=False)
-    f = augmented(features, x)
-    inverse = np.linalg.inv(f.T @ f + strength * np.eye(f.shape[1]))
-    elsewhere, _ = make_samples(7, bands, seed=seed + 1)
-    g = augmented(features, elsewhere)
-    np.testing.assert_allclose(fitted.predict(elsewhere), g @ inverse @ f.T @ y, atol=1e-7)
-    leverage = np.einsum("if,fg,ig->i", g, inverse, g)
-    np.testing.assert_allclose(fitted.leverage(elsewhere), leverage, rtol=1e-5, atol=1e-8)
 
 
 @settings(max_examples=40, deadline=None)
@@ -129,12 +87,12 @@ def test_a_penalised_intercept_equals_the_normal_equations(
     strength=st.sampled_from([1e-3, 0.2, 30.0]),
     seed=st.integers(0, 1000),
 )
-def test_leverage_with_a_free_intercept_equals_the_normal_equations(
+def test_leverage_equals_the_normal_equations(
     count: int, bands: int, strength: float, seed: int
 ) -> None:
     x, y = make_samples(count, bands, seed=seed)
     features = plain(bands, 2)
-    fitted = fit_one(x, y, features, strength, free=True)
+    fitted = fit_one(x, y, features, strength)
     f = features(x) - features(x).mean(0)
     inverse = np.linalg.inv(f.T @ f + strength * np.eye(f.shape[1]))
     elsewhere, _ = make_samples(7, bands, seed=seed + 1)
@@ -172,21 +130,3 @@ def test_more_features_than_samples_do_not_make_the_smallest_strength_look_good(
     x, y = make_samples(4, bands=6, seed=3)
     noise = np.random.default_rng(1).normal(size=y.shape)
     assert fit_ridge(x, noise, plain(6, 2)).strength > 1e-3
-
-
-def test_the_prior_decides_where_samples_say_nothing() -> None:
-    x, y = make_samples(1, bands=4)
-    strengths = [float(s) for s in np.exp(np.arange(-6.0, 7.0))]
-    for centre in (-4.0, 1.0, 5.0):
-        fitted = fit_ridge(
-            x, y, plain(4), strengths=strengths, prior=(centre, 0.5), free_intercept=False
-        )
-        assert np.log(fitted.strength) == pytest.approx(centre)
-
-
-def test_many_samples_outvote_the_prior() -> None:
-    x, _ = make_samples(400, bands=4)
-    y = x @ np.ones((4, 2))
-    strengths = [float(s) for s in np.exp(np.arange(-9.0, 5.0))]
-    fitted = fit_ridge(x, y, plain(4), strengths=strengths, prior=(4.0, 1.0), free_intercept=False)
-    assert np.log(fitted.strength) < -5
