@@ -493,6 +493,7 @@ def _run_paper_figure(
         Content,
         Studio,
         check_single,
+        json_numbers,
         mode_scores,
         numbers_text,
     )
@@ -543,7 +544,7 @@ def _run_paper_figure(
             "output": output,
             "about": content.caption,
             "left_out": left_out,
-            "numbers": numbers,
+            "numbers": json_numbers(numbers),
         }
         click.echo(json.dumps(told))
         return

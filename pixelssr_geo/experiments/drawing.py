@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pixelssr_geo.errors import OutputError
+from pixelssr_geo.experiments.exams import NO_LABELS
 from pixelssr_geo.experiments.figure_numbers import NYQUIST, QUARTER
 from pixelssr_geo.experiments.networks import NO_MODE
 from pixelssr_geo.experiments.paper_figures import (
@@ -28,7 +29,7 @@ from pixelssr_geo.report.quicklook import name_font, save_figure
 from pixelssr_geo.writers import check_output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pixelssr_geo.experiments.paper_figures import Colours, Content, Distribution, PaperFigure
+    from pixelssr_geo.experiments.paper_tables import Figure as Scored
 
 DPI = 150
 """Pixels per inch."""
@@ -47,6 +49,14 @@ _BESIDE = {"unsupervised": -0.2, "pixel": 0.0, "supervised": 0.2}
 _CUBES = {"truth": "#666666", "gamma": _RED, "gaussian": _BLUE}
 _CUBE_TITLES = {"truth": "truth", "gamma": "Gamma-modelled", "gaussian": "Gaussian-modelled"}
 _LINES = (_BLUE, _ORANGE, _GREEN, "#cc79a7", "#56b4e9", "#8a6d00", "#5b3a8c")
+_DASHES: tuple[Any, ...] = (
+    (0, (5, 3)),
+    (0, (1, 2)),
+    "-.",
+    "-",
+    (0, (9, 3)),
+    (0, (3, 1, 1, 1, 1, 1)),
+)
 _FEATURES = {"scene": "#666666", "F1": _ORANGE, "P_spa": _BLUE, "P_hf": _RED, "Y3": _GREEN}
 _SYMBOLS = {
     "scene": "scene",
@@ -124,15 +134,13 @@ def _mode_scores(content: ModeScores) -> Figure:
             alpha=0.9,
             zorder=3,
         )
-    for one in content.found:
-        if one.row.mode == NO_MODE:
-            _draw_method(axes, one.row.method, one.row.labels, one.mean["psnr"], len(names))
+    lines = _draw_methods(axes, [one for one in content.found if one.row.mode == NO_MODE])
     axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
     axes.set_xlim(-0.6, len(names) - 0.4)
     axes.set_ylabel("PSNR (dB)")
     _plain(axes)
     figure.legend(
-        handles=[*_mode_handles(content), *_size_handles(most)],
+        handles=[*_mode_handles(content), *lines, *_size_handles(most)],
         loc="outside right center",
         frameon=False,
         fontsize=9,
@@ -145,19 +153,18 @@ def _area(parameters: int, most: int) -> float:
     return float(_SMALLEST + (_LARGEST - _SMALLEST) * parameters / most)
 
 
-def _draw_method(axes: Axes, method: str, labels: str, psnr: float, count: int) -> None:
-    """Draw a per-pixel method as a line through the whole figure, named at its left end."""
-    colour = _MODES["unsupervised" if labels == "0" else "pixel"]
-    axes.axhline(psnr, color=colour, lw=1.4, ls=(0, (5, 3)), zorder=1)
-    axes.annotate(
-        f"{method}, {'no label' if labels == '0' else labels}",
-        (count - 0.42, psnr),
-        xytext=(0, 3),
-        textcoords="offset points",
-        ha="right",
-        fontsize=8,
-        color="#333333",
-    )
+def _draw_methods(axes: Axes, found: Sequence[Scored]) -> list[Any]:
+    """Draw per-pixel methods as lines through the whole figure; what the legend shows of them."""
+    names = list(dict.fromkeys(one.row.method for one in found))
+    lines = []
+    for one in found:
+        free = one.row.labels == NO_LABELS
+        label = f"{one.row.method}, {'no label' if free else f'{one.row.labels} labels'}"
+        style = _DASHES[names.index(one.row.method) % len(_DASHES)]
+        colour = _MODES["unsupervised" if free else "pixel"]
+        psnr = one.mean["psnr"]
+        lines.append(axes.axhline(psnr, color=colour, lw=1.5, ls=style, zorder=1, label=label))
+    return lines
 
 
 def _mode_handles(content: ModeScores) -> list[Any]:
@@ -175,11 +182,7 @@ def _mode_handles(content: ModeScores) -> list[Any]:
         for mode, title in titles.items()
         if mode in labels
     ]
-    handles.append(Line2D([], [], marker="*", ms=13, mfc="white", label=OURS, **dot))
-    if NO_MODE in labels:
-        line = Line2D([], [], color="#555555", lw=1.4, ls=(0, (5, 3)), label="per-pixel method")
-        handles.append(line)
-    return handles
+    return [*handles, Line2D([], [], marker="*", ms=13, mfc="white", label=OURS, **dot)]
 
 
 def _size_handles(most: int) -> list[Any]:

@@ -60,11 +60,18 @@ def total_variation(shares: Doubles, reference: Doubles) -> float:
     return float(np.abs(shares - reference).sum() / 2)
 
 
-def bin_edges(several: Sequence[Floats], *, bins: int, cut: float) -> Doubles:
-    """Edges of bins that hold all values but a share ``cut`` at either end of any of them."""
-    low = min(float(np.quantile(values, cut)) for values in several)
-    high = max(float(np.quantile(values, 1 - cut)) for values in several)
-    return np.linspace(low, high if high > low else low + 1, bins + 1)
+def bin_edges(reference: Floats, others: Sequence[Floats], *, bins: int, cut: float) -> Doubles:
+    """Edges of bins for a reference and what is held against it.
+
+    They hold all values but a share ``cut`` at either end of each, and reach no farther than half
+    of the reference's extent beyond it.
+    """
+    ends = np.array([np.quantile(each, (cut, 1 - cut)) for each in (reference, *others)], "f8")
+    low, high = ends[0]
+    room = (high - low) / 2 if high > low else 0.5
+    return np.linspace(
+        max(ends[:, 0].min(), low - room), min(ends[:, 1].max(), high + room), bins + 1
+    )
 
 
 def bin_shares(values: Floats, edges: Doubles) -> Doubles:

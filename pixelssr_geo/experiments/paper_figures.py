@@ -61,7 +61,7 @@ BINS = 80
 """Of its histograms."""
 
 CUT = 0.001
-"""Share of the values at either end of a histogram that goes to its outermost bins."""
+"""Share of the values at either end of a histogram that may go to its outermost bins."""
 
 BRIGHTNESS = {"dark": 0.02, "median": 0.5, "bright": 0.98}
 """Quantiles of the brightness of the pixels that Figure 5 looks at."""
@@ -346,7 +346,7 @@ def distributions(studio: Studio, cells: Sequence[NetworkCell]) -> Distributions
     cubes = {"truth": truth}
     for cell in cells:
         cubes[cell.prior] = studio.cube(cell).cube[:, test.scored]
-    edges = bin_edges(list(cubes.values()), bins=BINS, cut=CUT)
+    edges = bin_edges(truth, list(cubes.values()), bins=BINS, cut=CUT)
     reference = bin_shares(truth, edges)
     found = []
     for name, values in cubes.items():
@@ -727,7 +727,19 @@ def numbers_text(numbers: Numbers) -> str:
     return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
 
+def json_numbers(numbers: Numbers) -> Numbers:
+    """A figure's numbers as JSON has them: what is not finite is None."""
+    return [
+        {name: None if _is_missing(value) else value for name, value in row.items()}
+        for row in numbers
+    ]
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and not np.isfinite(value))
+
+
 def _cell_text(value: Any) -> str:
-    if value is None:
+    if _is_missing(value):
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -58,7 +58,7 @@ class TestDistributions:
     @given(samples, samples)
     @settings(max_examples=30)
     def test_shares_sum_to_one_and_differ_by_zero_to_one(self, one, other):
-        edges = bin_edges([one, other], bins=7, cut=0.1)
+        edges = bin_edges(one, [other], bins=7, cut=0.1)
         shares = [bin_shares(values, edges) for values in (one, other)]
         for share in shares:
             assert share.sum() == pytest.approx(1)
@@ -66,8 +66,13 @@ class TestDistributions:
         assert total_variation(shares[0], shares[0]) == 0
 
     def test_distributions_apart_differ_by_one(self):
-        edges = bin_edges([np.zeros(5), np.ones(5)], bins=4, cut=0)
+        edges = bin_edges(np.zeros(5), [np.ones(5)], bins=4, cut=0)
         assert total_variation(bin_shares(np.zeros(5), edges), bin_shares(np.ones(5), edges)) == 1
+
+    def test_bins_reach_half_of_the_reference_s_extent_beyond_it_where_there_is_anything(self):
+        reference = np.array([0.0, 1.0])
+        edges = bin_edges(reference, [np.array([-9.0, 1.2])], bins=10, cut=0)
+        assert (edges[0], edges[-1]) == (-0.5, 1.2)
 
 
 class TestFrequencies:

@@ -21,6 +21,7 @@ from pixelssr_geo.experiments.paper_figures import (
     Studio,
     bright_places,
     check_single,
+    json_numbers,
     mode_scores,
     numbers_text,
 )
@@ -227,6 +228,14 @@ def test_channel_errors_are_at_three_wavelengths(content, tiny):
     assert "| method | MAE at 500nm |" in numbers_text(found.numbers)
 
 
+def test_numbers_that_are_none_are_empty_and_null():
+    numbers = [{"method": "a", "psnr": float("inf"), "parameters": None, "sam": 1.23456}]
+    assert numbers_text(numbers).endswith("| a |  |  | 1.235 |")
+    assert json_numbers(numbers) == [
+        {"method": "a", "psnr": None, "parameters": None, "sam": 1.23456}
+    ]
+
+
 def result(psnr, parameters=None):
     return NetworkResult(
         labels=2, rmse=0.1, psnr=psnr, ssim=0.9, sam=3.0, draws=1, rmse_variance=None,
@@ -254,7 +263,7 @@ def test_modes_are_markers_and_methods_lines(finished, tmp_path):
     (axes,) = figure.axes
     assert len(axes.collections) == 2 * 3
     told = texts(figure)
-    assert {"estimator, no label", "estimator, 1%", "unssr", "5 M parameters"} <= set(told)
+    assert {"estimator, no label", "estimator, 1% labels", "unssr", "5 M parameters"} <= set(told)
     assert "Pixel-SSR, 1% labels" in told
     write_paper_figure(FIGURES["figure1"], found, tmp_path / "figure1.png")
     assert numbers_text(found.numbers).endswith("|  |")
