@@ -446,8 +446,8 @@ def _paper_figure(name: str, title: str) -> click.Command:
     where = "what --out lacks" if name == "figure1" else "networks that --keep does not hold"
     run.__doc__ = (
         f"The paper's {name.replace('figure', 'Figure ')}: {title}.\n\nDraws it of one scene or "
-        f"dataset (its first test image) whose cubes are known; trains {where}. Prints the figure's "
-        "numbers in Markdown."
+        "dataset (its first test image) whose cubes are known, which --scenes, --scene or --dataset "
+        f"has to name; trains {where}. Prints the figure's numbers in Markdown."
     )
     for option in reversed(_figure_options(name)):
         run = option(run)

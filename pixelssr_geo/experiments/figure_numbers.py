@@ -143,8 +143,11 @@ def radial_profile(planes: Doubles) -> tuple[Doubles, Doubles]:
 
 
 def edge_strength(image: Floats) -> Doubles:
-    """Length of the gradient at each pixel of ``(y, x)``, both sides at least 2, per pixel."""
-    return np.asarray(np.hypot(*np.gradient(np.asarray(image, "f8"))))
+    """Length of the gradient at each pixel of ``(y, x)``; a side of one pixel has none."""
+    axes = [axis for axis, size in enumerate(image.shape) if size > 1]
+    values = np.asarray(image, "f8")
+    slopes = [np.gradient(values, axis=axis) for axis in axes]
+    return np.asarray(np.sqrt(sum((slope**2 for slope in slopes), np.zeros_like(values))))
 
 
 def correlation(one: Floats, other: Floats) -> float:

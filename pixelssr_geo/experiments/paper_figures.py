@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    import torch
     from numpy.typing import NDArray
 
     from pixelssr_geo.experiments.exams import Exam, Test
@@ -186,7 +187,7 @@ class Studio:
         return _arrays(found)
 
 
-def _device(name: str) -> Any:
+def _device(name: str) -> torch.device:
     from pixelssr_geo.fitting import resolve_device
 
     return resolve_device(name)
@@ -207,7 +208,7 @@ def _arrays(found: NeckFeatures) -> dict[str, NDArray[np.float32]]:
     }
 
 
-def _title(cell: NetworkCell | Row, *, prior: bool = False) -> str:
+def _title(cell: NetworkCell, *, prior: bool = False) -> str:
     """What a picture calls a network or method."""
     if prior and cell.mode == "pixel":
         return f"{cell.method}, {cell.prior}"

@@ -138,6 +138,8 @@ class TestFrequencies:
 def test_the_gradient_of_a_ramp_is_its_slope():
     rows, cols = np.indices((6, 7))
     np.testing.assert_allclose(edge_strength(3 * rows - 4 * cols), 5)
+    np.testing.assert_allclose(edge_strength((3 * rows - 4 * cols)[:1]), 4)
+    np.testing.assert_array_equal(edge_strength(np.ones((1, 1))), 0)
 
 
 def test_correlation_is_one_of_a_line_and_nothing_of_a_constant():
