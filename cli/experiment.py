@@ -564,3 +564,131 @@ def _add_paper() -> None:
 
 
 _add_paper()
+
+
+@experiment.command()
+@click.option(
+    "--networks",
+    callback=_listed,
+    metavar="NAME,...",
+    help="Networks to measure, DyPro-Mamba among them in any case [default: all].",
+)
+@click.option(
+    "--bands",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Bands of the scene.",
+)
+@click.option(
+    "--channels",
+    type=click.IntRange(min=1),
+    default=31,
+    show_default=True,
+    help="Channels of the cube.",
+)
+@click.option(
+    "--tile",
+    type=click.IntRange(min=1),
+    default=128,
+    show_default=True,
+    help="Side of the tile, pixels.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Passes of each network that are timed.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads on the CPU [default: PyTorch's choice].",
+)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="auto, cpu, cuda or cuda:<number>; auto takes a GPU where there is one.",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False),
+    metavar="CSV",
+    help="Keep the results there; those of an earlier run are replaced [default: print them only].",
+)
+@click.option(
+    "--table",
+    is_flag=True,
+    help="Run nothing, show what the CSV of --out has; of the other options --json alone counts.",
+)
+@json_option
+@talk_options
+def table10(
+    networks: tuple[str, ...] | None,
+    bands: int,
+    channels: int,
+    tile: int,
+    rounds: int,
+    threads: int | None,
+    device: str,
+    out: str | None,
+    table: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Measure parameters, operations and time of the networks, beside the paper's Table 10.
+
+    All networks are timed in one run, taking turns, and compared with DyPro-Mamba round by round.
+    The paper's figures are shown for 3 bands, 31 channels and 128 pixels.
+    """
+    import json
+    from pathlib import Path
+
+    from pixelssr_geo.errors import SettingsError
+    from pixelssr_geo.experiments.network_cost_tables import (
+        check_costs_output,
+        cost_report,
+        cost_table,
+        read_costs,
+        write_costs,
+    )
+
+    if table:
+        if out is None:
+            raise SettingsError(
+                "--table was given without --out, expected the CSV that is to be shown: add --out CSV"
+            )
+        rows = read_costs(Path(out))
+    else:
+        from pixelssr_geo.experiments.network_costs import (
+            TileSize,
+            compared_networks,
+            run_network_costs,
+        )
+        from pixelssr_geo.fitting import resolve_device
+        from pixelssr_geo.settings import Settings
+
+        names = compared_networks(networks)
+        where = resolve_device(Settings.of(device=device).device)
+        if out is not None:
+            check_costs_output(Path(out))
+        with progress_bar(quiet=quiet, verbose=verbose) as progress:
+            rows = run_network_costs(
+                names,
+                TileSize(bands, channels, tile),
+                rounds=rounds,
+                device=where,
+                threads=threads,
+                progress=progress,
+            )
+        if out is not None:
+            write_costs(rows, Path(out))
+    if as_json:
+        click.echo(json.dumps({"out": out, **cost_report(rows)}))
+        return
+    click.echo(cost_table(rows))

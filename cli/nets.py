@@ -17,33 +17,23 @@ from pixelssr_geo.cli.options import json_option
 def nets(bands: int, channels: int, tile: int, as_json: bool) -> None:
     """List the networks with parameters, multiply-accumulates and time per tile (best of 3) here."""
     import json
-    import time
 
-    import torch
+    from pixelssr_geo.experiments.network_costs import TileSize, count_network, time_networks
+    from pixelssr_geo.nets import list_nets
 
-    from pixelssr_geo.nets import create_net, list_nets
-    from pixelssr_geo.nets.cost import measure_cost
-
+    size = TileSize(bands, channels, tile)
+    timings = time_networks([spec.name for spec in list_nets()], size, rounds=3)
     rows: list[dict[str, Any]] = []
     for spec in list_nets():
-        net = create_net(spec.name, bands=bands, channels=channels).eval()
-        cost = measure_cost(net, tile, tile)
-        image = torch.rand(1, bands, tile, tile)
-        seconds = []
-        with torch.inference_mode():
-            net(image)  # the first pass loads and builds what the others find
-            for _ in range(3):
-                start = time.perf_counter()
-                net(image)
-                seconds.append(time.perf_counter() - start)
+        counts = count_network(spec.name, size)
         rows.append(
             {
                 "net": spec.name,
                 "paper": spec.paper,
-                "parameters": cost.parameters,
-                "macs_layers": cost.profiled_macs,
-                "macs_all": cost.macs,
-                "seconds_per_tile": round(min(seconds), 3),
+                "parameters": counts.parameters,
+                "macs_layers": counts.profiled_macs,
+                "macs_all": counts.macs,
+                "seconds_per_tile": round(timings.best(spec.name), 3),
             }
         )
     if as_json:

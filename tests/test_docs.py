@@ -235,6 +235,17 @@ def test_the_tables_of_experiments_are_what_the_command_above_them_prints(marker
     assert told == ran.stdout
 
 
+def test_the_table_of_costs_is_what_the_command_prints():
+    asked = "experiment table10 --table --out tests/benchmarks/results/table10.csv"
+    ran = subprocess.run(
+        [sys.executable, "-m", "pixelssr_geo.cli", *asked.split()],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    text = (PAGES / "benchmarks.md").read_text()
+    assert f"pixelssr-geo {asked}\n" in text
+    assert f"<!-- table10 -->\n{ran.stdout}<!-- end -->" in text
+
+
 @pytest.mark.parametrize("page", ["fidelity.md", "networks.md"])
 def test_the_documented_file_of_settings_is_one(page):
     (text,) = blocks(PAGES / page, "toml")

@@ -11,20 +11,9 @@ import argparse
 
 import torch
 
+from pixelssr_geo.experiments.network_costs import paper_table10
 from pixelssr_geo.nets import create_net, create_pixel_net, list_nets
 from pixelssr_geo.nets.cost import measure_cost
-
-# parameters in millions and operations in G, as printed
-PAPER = {
-    "dypro-mamba": ("0.61", "4.65"),
-    "mst++": ("1.62", "5.83"),
-    "restormer": ("15.09", "21.4"),
-    "saunet": ("4.41", "11.12"),
-    "specat": ("0.39", "3.49"),
-    "retinex-mamba": ("3.6", "8.997"),
-    "msfn": ("2.47", "32.67"),
-    "unssr": ("1.79", "22.12"),
-}
 
 
 def main() -> None:
@@ -42,11 +31,11 @@ def main() -> None:
         cost = measure_cost(create_net(spec.name, bands=3, channels=31), 128, 128)
         wide = measure_cost(create_net(spec.name, bands=4, channels=60), 128, 128)
         necked = measure_cost(create_pixel_net(spec.name, bands=3, channels=31), 128, 128)
-        parameters, operations = PAPER[spec.name]
+        paper = paper_table10()[spec.name]
         print(
             f"| `{spec.name}` | {cost.parameters / 1e6:.3f} "
-            f"| {cost.profiled_parameters / 1e6:.3f} | {parameters} "
-            f"| {cost.profiled_macs / 1e9:.3f} | {operations} | {cost.macs / 1e9:.2f} "
+            f"| {cost.profiled_parameters / 1e6:.3f} | {paper.parameters_m:g} "
+            f"| {cost.profiled_macs / 1e9:.3f} | {paper.flops_g:g} | {cost.macs / 1e9:.2f} "
             f"| {wide.parameters / 1e6:.3f} | {wide.profiled_macs / 1e9:.2f} "
             f"| {necked.parameters / 1e6:.3f} | {necked.profiled_macs / 1e9:.2f} |"
         )

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -163,6 +164,86 @@ def test_bad_input_of_a_table_is_one_line(run, tmp_path, monkeypatch, arguments,
     assert told in ended.err
     assert ended.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+QUICK = (
+    "experiment",
+    "table10",
+    "--networks",
+    "mstpp",
+    "--tile",
+    16,
+    "--rounds",
+    1,
+    "--threads",
+    1,
+)
+
+
+def test_costs_go_to_stdout_and_into_a_file(run, tmp_path):
+    out = tmp_path / "costs.csv"
+    ended = run(*QUICK, "--out", out)
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith(
+        "3 bands to 31 channels, 16 x 16 pixels, float32. Times: medians of 1"
+    )
+    assert re.findall(r"^\| `(.*?)` \|", ended.out, re.MULTILINE) == ["dypro-mamba", "mst++"]
+    assert "paper" not in ended.out  # which has this size nowhere
+    assert "warm-up: 2/2" in ended.err
+    assert "rounds: 1/1" in ended.err
+    written = out.read_bytes()
+    alone = run("experiment", "table10", "--table", "--out", out)
+    assert (alone.code, alone.out, alone.err) == (0, ended.out, "")
+    assert out.read_bytes() == written
+    told = json.loads(run("experiment", "table10", "--table", "--out", out, "--json").out)
+    assert told["out"] == str(out)
+    assert [net["net"] for net in told["networks"]] == ["dypro-mamba", "mst++"]
+
+
+def test_costs_without_a_file_are_printed_only(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = run(*QUICK, "--bands", 4, "--channels", 5, "--device", "cpu", "--json", "--quiet")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.count("\n") == 1
+    told = json.loads(ended.out)
+    assert (told["out"], told["bands"], told["channels"], told["tile"]) == (None, 4, 5, 16)
+    assert (told["rounds"], told["threads"], told["device"]) == (1, 1, "cpu")
+    assert told["networks"][0]["ratio"] == 1
+    assert all(net["paper"] is None for net in told["networks"])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ("--networks", "mst++,magic"),
+            "network 'magic' was asked for, expected one of dypro-mamba",
+        ),
+        (("--networks", ","), "no network is named, expected some of dypro-mamba"),
+        (("--device", "gpu"), "option 'device' is 'gpu'"),
+        (("--device", "cuda:99"), "device 'cuda:99' was asked for"),
+        (("--out", "nowhere/costs.csv"), "there is no folder 'nowhere'"),
+        (("--out", "other.csv"), "'other.csv' has the columns a, b, expected net, bands"),
+        (("--table",), "--table was given without --out"),
+        (("--table", "--out", "nowhere.csv"), "there is no file 'nowhere.csv'"),
+        (
+            ("--table", "--out", "other.csv"),
+            "'other.csv' has the columns a, b, expected net, bands",
+        ),
+    ],
+)
+def test_bad_input_of_costs_is_one_line(run, tmp_path, monkeypatch, arguments, told):
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "other.csv"
+    other.write_text("a,b\n")
+    ended = run("experiment", "table10", *arguments)
+    assert ended.code == 1
+    assert ended.out == ""
+    assert told in ended.err
+    assert ended.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["other.csv"]
+    assert other.read_text() == "a,b\n"
 
 
 @pytest.fixture
