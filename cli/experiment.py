@@ -6,7 +6,7 @@ from typing import Any
 
 import rich_click as click
 
-from pixelssr_geo.cli.options import json_option, progress_bar, talk_options
+from pixelssr_geo.cli.options import json_option, overwrite_option, progress_bar, talk_options
 
 
 def _listed(ctx: click.Context, param: click.Parameter, text: str | None) -> Any:
@@ -147,7 +147,7 @@ def accuracy(
     click.echo(accuracy_tables(rows, choice.methods))
 
 
-_TABLE_OPTIONS = (
+_SOURCE_OPTIONS = (
     click.option(
         "--data",
         type=click.Path(),
@@ -201,28 +201,25 @@ _TABLE_OPTIONS = (
         metavar="NAME",
         help="Where labels lie in a scene and what is scored: block, corner or random.",
     ),
+)
+
+_COMPARED_OPTIONS = (
     click.option(
         "--networks",
         callback=_listed,
         metavar="LIST",
-        help="Networks beside DyPro-Mamba, where a table has others [default: all seven].",
-    ),
-    click.option(
-        "--ratios",
-        callback=_listed,
-        metavar="LIST",
-        help="Labelled shares of the pixels [default: the paper's for the table].",
+        help="Networks beside DyPro-Mamba, where there are others [default: all seven].",
     ),
     click.option(
         "--methods",
         callback=_listed,
         metavar="LIST",
-        help="Methods in the same table: anchors (all per-pixel methods), projected (those of them "
-        "that are), names, or none [default: some projected ones and the estimator].",
+        help="Methods beside them: anchors (all per-pixel methods), projected (those of them that "
+        "are), names, or none [default: the estimator, in tables some projected ones, too].",
     ),
-    click.option(
-        "--seeds", callback=_listed, default="0", show_default=True, metavar="LIST", help="Draws."
-    ),
+)
+
+_TRAINING_OPTIONS = (
     click.option(
         "--steps",
         type=click.IntRange(min=1),
@@ -245,17 +242,20 @@ _TABLE_OPTIONS = (
         help="auto, cpu, cuda or cuda:N, where networks are trained.",
     ),
     click.option(
+        "--keep",
+        type=click.Path(file_okay=False),
+        metavar="FOLDER",
+        help="Keep trained networks there, and use those that are there.",
+    ),
+)
+
+_CELL_OPTIONS = (
+    click.option(
         "--jobs",
         type=click.IntRange(min=1),
         metavar="N",
         help="Run N cells beside each other, in processes of one thread each [default: one after "
         "the other].",
-    ),
-    click.option(
-        "--keep",
-        type=click.Path(file_okay=False),
-        metavar="FOLDER",
-        help="Keep trained networks there, and use those that are there.",
     ),
     click.option(
         "--out",
@@ -266,6 +266,22 @@ _TABLE_OPTIONS = (
         help="Finished cells of all tables, which are not run again; a line that is taken out is.",
     ),
     click.option("--table", is_flag=True, help="Run nothing, show what CSV has."),
+)
+
+_TABLE_OPTIONS = (
+    *_SOURCE_OPTIONS,
+    *_COMPARED_OPTIONS,
+    click.option(
+        "--ratios",
+        callback=_listed,
+        metavar="LIST",
+        help="Labelled shares of the pixels [default: the paper's for the table].",
+    ),
+    click.option(
+        "--seeds", callback=_listed, default="0", show_default=True, metavar="LIST", help="Draws."
+    ),
+    *_TRAINING_OPTIONS,
+    *_CELL_OPTIONS,
     json_option,
     talk_options,
 )
@@ -384,15 +400,170 @@ def _sources(
     return sources
 
 
-def _add_tables() -> None:
-    """Add a command for each table; here and not in the library, which knows no command line."""
-    from pixelssr_geo.experiments.paper_titles import TITLES
+def _figure_options(name: str) -> tuple[Any, ...]:
+    """The options of a figure: most look at one training of DyPro-Mamba alone."""
+    one_seed = click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every draw."
+    )
+    seeds = click.option(
+        "--seeds", callback=_listed, default="0", show_default=True, metavar="LIST", help="Draws."
+    )
+    from_table = name == "figure1"
+    return (
+        *_SOURCE_OPTIONS,
+        *(_COMPARED_OPTIONS if name in ("figure1", "figure6", "figure7") else ()),
+        click.option(
+            "--ratio",
+            default="0.01%",
+            show_default=True,
+            metavar="SHARE",
+            help="Labelled share of the pixels in mode pixel.",
+        ),
+        seeds if from_table else one_seed,
+        *_TRAINING_OPTIONS,
+        *(_CELL_OPTIONS if from_table else ()),
+        click.option(
+            "-o",
+            "--output",
+            type=click.Path(),
+            default=f"{name}.png",
+            show_default=True,
+            metavar="PNG",
+            help="The picture.",
+        ),
+        overwrite_option,
+        json_option,
+        talk_options,
+    )
+
+
+def _paper_figure(name: str, title: str) -> click.Command:
+    """The command of one of the paper's figures."""
+
+    def run(**options: Any) -> None:
+        _run_paper_figure(name, **options)
+
+    where = "what --out lacks" if name == "figure1" else "networks that --keep does not hold"
+    run.__doc__ = (
+        f"The paper's {name.replace('figure', 'Figure ')}: {title}.\n\nDraws it of one scene or "
+        "dataset (its first test image) whose cubes are known, which --scenes, --scene or --dataset "
+        f"has to name; trains {where}. Prints the figure's numbers in Markdown."
+    )
+    for option in reversed(_figure_options(name)):
+        run = option(run)
+    return click.command(name)(run)
+
+
+def _run_paper_figure(
+    name: str,
+    *,
+    data: str | None,
+    scenes: tuple[str, ...] | None,
+    cubes: tuple[str, ...],
+    datasets: tuple[str, ...],
+    sensor: str | None,
+    response: str | None,
+    patch_counts: tuple[int, int],
+    protocol: str,
+    ratio: str,
+    steps: int,
+    windows: str,
+    device: str,
+    keep: str | None,
+    output: str,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    networks: tuple[str, ...] | None = None,
+    methods: tuple[str, ...] | None = None,
+    seed: int = 0,
+    seeds: tuple[str, ...] | None = None,
+    jobs: int | None = None,
+    out: str = "",
+    table: bool = False,
+) -> None:
+    import json
+    from pathlib import Path
+
+    from pixelssr_geo.experiments.drawing import check_picture, write_paper_figure
+    from pixelssr_geo.experiments.networks import read_networks, run_networks
+    from pixelssr_geo.experiments.paper_figures import (
+        FIGURES,
+        Content,
+        Studio,
+        check_single,
+        json_numbers,
+        mode_scores,
+        numbers_text,
+    )
+    from pixelssr_geo.experiments.paper_tables import Asked, Training, plan_table
+    from pixelssr_geo.experiments.scenes import parse_seed
+
+    picture = Path(output)
+    check_picture(picture, overwrite=overwrite)
+    paper = FIGURES[name]
+    chosen = None if methods is None else tuple(m for m in methods if m != "none")
+    asked = Asked.of(networks=networks, ratios=(ratio,), methods=chosen)
+    rows = paper.rows(asked)
+    drawn = (seed,) if seeds is None else tuple(map(parse_seed, seeds))
+    training = Training(protocol, drawn, steps, windows)
+    kept = None if keep is None else Path(keep)
+    left_out: list[str] = []
+    content: Content
+    if table:
+        finished = read_networks(Path(out))
+        if scenes is not None:
+            finished = {cell: one for cell, one in finished.items() if cell.scene in scenes}
+        content = mode_scores(finished, rows, training)
+    else:
+        sources = _sources(data, scenes, cubes, datasets, sensor, response, patch_counts)
+        check_single([source.name for source in sources])
+        cells, left_out = plan_table(rows, sources, training)
+        with progress_bar(quiet=quiet, verbose=verbose) as progress:
+            if paper.content is None:
+                finished = run_networks(
+                    cells,
+                    sources,
+                    Path(out),
+                    device=device,
+                    keep=kept,
+                    jobs=jobs,
+                    progress=progress,
+                )
+                content = mode_scores(finished, rows, training)
+            else:
+                (ratio,) = asked.ratios or ()
+                studio = Studio(sources[0], training, ratio, device, kept, progress)
+                content = paper.content(studio, cells)
+    write_paper_figure(paper, content, picture)
+    numbers = content.numbers
+    if as_json:
+        told = {
+            "figure": name,
+            "output": output,
+            "about": content.caption,
+            "left_out": left_out,
+            "numbers": json_numbers(numbers),
+        }
+        click.echo(json.dumps(told))
+        return
+    for line in left_out if not quiet else ():
+        click.echo(f"left out: {line}", err=True)
+    click.echo(f"{paper.heading}: {content.caption}.\n\n{numbers_text(numbers)}\n\n{output}")
+
+
+def _add_paper() -> None:
+    """Add a command for each table and figure; the library knows no command line."""
+    from pixelssr_geo.experiments.paper_titles import FIGURE_TITLES, TITLES
 
     for name, title in TITLES.items():
         experiment.add_command(_paper_table(name, title))
+    for name, title in FIGURE_TITLES.items():
+        experiment.add_command(_paper_figure(name, title))
 
 
-_add_tables()
+_add_paper()
 
 
 @experiment.command()

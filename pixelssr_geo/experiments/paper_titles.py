@@ -1,4 +1,4 @@
-"""What the paper's tables are about; apart from what they consist of, so that a help text loads nothing."""
+"""What the paper's tables and figures are about; apart from what they consist of, so that a help text loads nothing."""
 
 TITLES = {
     "table1": "modes and ratios of labels",
@@ -13,3 +13,14 @@ TITLES = {
     "table13": "every network in every mode, all metrics",
 }
 """Those that consist of trained networks, by the command's name."""
+
+FIGURE_TITLES = {
+    "figure1": "PSNR of every network in every mode",
+    "figure2": "how reflectance is distributed, in truth and with Gamma and Gaussian spectra",
+    "figure4": "frequencies in the neck's prompts",
+    "figure5": "spectra with Gamma and Gaussian spectra, at three pixels",
+    "figure6": "errors of every network, and spectra at one pixel",
+    "figure7": "errors of every network in three channels",
+    "figure8": "feature maps of the neck",
+}
+"""Figures that show results, by the command's name; Figure 3 is a diagram."""

@@ -421,8 +421,17 @@ def _short(text: str, width: int) -> str:
     return textwrap.shorten(text, width, placeholder="…") if len(text) > width else text
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = _DPI) -> None:
     """Write a figure as a PNG that appears under its name when it is complete.
+
+    Parameters
+    ----------
+    figure
+        What is written.
+    path
+        The PNG file.
+    dpi
+        Pixels per inch.
 
     Raises
     ------
@@ -434,7 +443,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     with warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes; that is no reason to stop.
         warnings.filterwarnings("ignore", message="Glyph")
-        figure.savefig(buffer, format="png", dpi=_DPI)
+        figure.savefig(buffer, format="png", dpi=dpi)
     partial = path.with_name(f".{path.name}.part")
     try:
         partial.write_bytes(buffer.getvalue())

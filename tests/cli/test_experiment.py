@@ -244,3 +244,72 @@ def test_bad_input_of_costs_is_one_line(run, tmp_path, monkeypatch, arguments, t
     assert ended.err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["other.csv"]
     assert other.read_text() == "a,b\n"
+
+
+@pytest.fixture
+def park(inputs):
+    """Arguments of a small figure."""
+    cube = ("--scene", f"park={inputs.cube}", "--sensor", "GF6-PMS", "--device", "cpu")
+    return (*cube, "--steps", "1", "--windows", "1x8", "--ratio", "1%")
+
+
+def test_a_figure_is_a_picture_and_its_numbers_and_kept_networks_serve_the_next(
+    run, park, tmp_path
+):
+    keep, picture = tmp_path / "kept", tmp_path / "frequencies.png"
+    ended = run("experiment", "figure4", *park, "--keep", keep, "-o", picture)
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("Figure 4, frequencies in the neck's prompts: park, protocol block")
+    assert "| P_hf | 0." in ended.out
+    assert ended.out.endswith(f"\n{picture}\n")
+    assert "dypro-mamba, gamma: 1/1" in ended.err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    refused = run("experiment", "figure4", *park, "--keep", keep, "-o", picture)
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    again = run(
+        "experiment", "figure4", *park, "--keep", keep, "-o", picture, "--overwrite", "--json"
+    )
+    told = json.loads(again.out)
+    assert again.err == ""  # nothing was trained
+    assert told["output"] == str(picture)
+    assert [row["feature"] for row in told["numbers"]] == ["scene", "F1", "P_spa", "P_hf", "Y3"]
+
+
+def test_figure_1_is_drawn_from_the_cells_of_table_2(run, park, tmp_path):
+    some = ("--networks", "dypro-mamba", "--methods", "ridge+projection")
+    out, picture = ("--out", tmp_path / "networks.csv"), ("-o", tmp_path / "figure1.png")
+    ended = run("experiment", "figure1", *park, *some, *out, *picture)
+    assert ended.code == 0, ended.err
+    assert "cells: 4/4" in ended.err
+    assert "left out: park, 0: 2 are needed by ridge+projection" in ended.err
+    assert "| dypro-mamba | supervised | 100% | " in ended.out
+    budget = ("--steps", "1", "--windows", "1x8", "--ratio", "1%")
+    alone = run("experiment", "figure1", "--table", *budget, *some, *out, *picture, "--overwrite")
+    assert (alone.out, alone.err) == (ended.out, "")
+    other = run("experiment", "figure1", "--table", *some, *out, "-o", tmp_path / "other.png")
+    assert "no finished cell is there for the figure" in other.err
+    assert not (tmp_path / "other.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--ratio", "18"), "'18' is asked for as ratio of labels"),
+        (("-o", "figure.jpg"), "expected a name that ends in .png"),
+        (("-o", "nowhere/figure.png"), "there is no folder 'nowhere'"),
+        (("--scene", "a.tif", "--scene", "b.tif", "--sensor", "GF6-PMS"), "2 scenes (a, b) are"),
+        (("--scene", "nowhere.tif", "--sensor", "GF6-PMS"), "nowhere.tif"),
+        (("--protocol", "edge"), "there is no protocol 'edge'"),
+        (("--networks", "alexnet"), "network 'alexnet' was asked for"),
+    ],
+)
+def test_bad_input_of_a_figure_is_one_line_and_leaves_no_file(
+    run, tmp_path, monkeypatch, arguments, told
+):
+    monkeypatch.chdir(tmp_path)
+    ended = run("experiment", "figure6", *arguments)
+    assert ended.code == 1
+    assert ended.out == ""
+    assert told in ended.err
+    assert ended.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())

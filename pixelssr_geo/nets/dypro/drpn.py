@@ -26,6 +26,25 @@ class Prompts(NamedTuple):
     """Spectral prompt P_spe, ``(batch, 1, width, width)``; None if it is switched off."""
 
 
+class NeckFeatures(NamedTuple):
+    """All that the neck computes on its way, for who looks at it; what is switched off is None."""
+
+    f1: Tensor | None
+    """Features F1 of the scene, ``(batch, prompt width, y, x)``."""
+    y1: Tensor
+    """Scene and guide, ``(batch, width, y, x)``."""
+    spatial: Tensor | None
+    """Spatial prompt P_spa, ``(batch, prompt width, y, x)``."""
+    y2: Tensor
+    """Y1 and P_spa, ``(batch, width, y, x)``."""
+    edges: Tensor | None
+    """Edge prompt P_hf, ``(batch, prompt width, y, x)``."""
+    y3: Tensor
+    """Y2 and P_hf, the preliminary cube Y3, ``(batch, width, y, x)``."""
+    spectral: Tensor | None
+    """Spectral prompt P_spe, ``(batch, 1, width, width)``."""
+
+
 class SpatialPrompt(nn.Module):
     """P_spa (eq. 4): scans in space and in the fractional Fourier domain, gated by F1."""
 
@@ -154,16 +173,24 @@ class DynamicReceptivePromptNeck(nn.Module):
 
     def forward(self, x: Tensor, guide: Tensor) -> Prompts:
         """Return the prompts of a scene ``(batch, band, y, x)`` and its guide, sides even."""
+        found = self.features(x, guide)
+        return Prompts(found.y3, found.spectral)
+
+    def features(self, x: Tensor, guide: Tensor) -> NeckFeatures:
+        """Return all features of a scene ``(batch, band, y, x)`` and its guide, sides even."""
         grey = x[:, self.grey] if self.grey else x
         y1 = self.shallow(concatenate(guide, grey.mean(1, keepdim=True)))
         if not self.full:
-            return Prompts(y1, None)
+            return NeckFeatures(None, y1, None, y1, None, y1, None)
         f1 = self.embed(x) if self.embed is not None else None
-        y2 = self.refine_space(_joined(y1, self.spatial, f1))
-        y3 = self.refine_edges(_joined(y2, self.edges, f1))
-        return Prompts(y3, self.spectral(y3) if self.spectral is not None else None)
+        spatial = self.spatial(f1) if self.spatial is not None else None
+        y2 = self.refine_space(_joined(y1, spatial))
+        edges = self.edges(f1) if self.edges is not None else None
+        y3 = self.refine_edges(_joined(y2, edges))
+        spectral = self.spectral(y3) if self.spectral is not None else None
+        return NeckFeatures(f1, y1, spatial, y2, edges, y3, spectral)
 
 
-def _joined(y: Tensor, prompt: nn.Module | None, f1: Tensor | None) -> Tensor:
-    """Return ``y`` with the prompt of F1 appended to its channels, if there is one."""
-    return y if prompt is None else concatenate(y, prompt(f1))
+def _joined(y: Tensor, prompt: Tensor | None) -> Tensor:
+    """Return ``y`` with a prompt appended to its channels, if there is one."""
+    return y if prompt is None else concatenate(y, prompt)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from pixelssr_geo.nets.contract import NeckedNet
 from pixelssr_geo.nets.dypro.config import DyProConfig
-from pixelssr_geo.nets.dypro.drpn import DynamicReceptivePromptNeck
+from pixelssr_geo.nets.dypro.drpn import DynamicReceptivePromptNeck, NeckFeatures
 from pixelssr_geo.nets.dypro.prompt_ssm import PromptSSM
 from pixelssr_geo.nets.layers import GELU, concatenate, conv3x3
 
@@ -74,6 +74,18 @@ class DyProMamba(NeckedNet):
         if self.last is not None:
             features = self.last(features, prompt)
         return self.head(features)[..., :rows, :columns], y3[..., :rows, :columns]
+
+    def neck_features(self, x: Tensor, guide: Tensor | None = None) -> NeckFeatures:
+        """Return what the neck computes of a scene and its guide, by name; sides as the scene's."""
+        guide = self.checked_guide(x, guide)
+        rows, columns = x.shape[2:]
+        found = self.neck.features(even_sided(x), even_sided(guide))
+        cut = {
+            name: image[..., :rows, :columns]
+            for name, image in found._asdict().items()
+            if image is not None and name != "spectral"
+        }
+        return found._replace(**cut)
 
 
 def even_sided(image: Tensor) -> Tensor:

@@ -191,3 +191,35 @@ def test_senseless_settings_are_refused(options: dict[str, object]) -> None:
 def test_a_grey_band_that_is_not_there_is_refused() -> None:
     with pytest.raises(SettingsError, match="0 to 2"):
         small_net(grey=(0, 3))
+
+
+def test_the_neck_s_features_are_handed_out_by_name() -> None:
+    net = small_net().eval()
+    x, guide = torch.rand(2, 3, 5, 7), torch.rand(2, 5, 5, 7)
+    found = net.neck_features(x, guide)
+    assert torch.equal(found.y3, net.forward_with_neck(x, guide)[1])
+    assert found.f1 is not None
+    assert found.spatial is not None
+    assert found.edges is not None
+    assert found.spectral is not None
+    sizes = [tuple(image.shape) for image in (found.f1, found.spatial, found.edges)]
+    assert sizes == [(2, 3, 5, 7)] * 3
+    assert found.y1.shape == found.y2.shape == found.y3.shape == (2, 8, 5, 7)
+    assert found.spectral.shape == (2, 1, 8, 8)
+    assert not torch.equal(found.y1, net.neck_features(x).y1)
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        ({"spa": False}, {"spatial"}),
+        ({"hf": False}, {"edges"}),
+        ({"spe": False}, {"spectral"}),
+        ({"drpn": False}, {"f1", "spatial", "edges", "spectral"}),
+    ],
+)
+def test_features_that_are_switched_off_are_none(
+    options: dict[str, bool], missing: set[str]
+) -> None:
+    found = small_net(**options).neck_features(torch.rand(1, 3, 4, 4))
+    assert {name for name, image in found._asdict().items() if image is None} == missing
