@@ -80,6 +80,7 @@ ROOTS = {
 """Functions that are counted wherever they are called, and what for."""
 
 PARTS = {
+    "pixelssr_geo.fitting.SceneReader.holding": "read",
     "pixelssr_geo.fitting.SceneReader.window": "read",
     "pixelssr_geo.estimator.BlendedEstimator.mean": "estimator",
     "pixelssr_geo.estimator.BlendedEstimator.predict": "estimator",
