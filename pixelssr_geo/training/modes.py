@@ -96,14 +96,13 @@ class ModePlan:
     steps: int = 600
     """Optimiser steps."""
     patch: int = 32
-    """Rows and columns of a training window. Trained on 16, a network does worse on whole images
-    (MUUFL Gulfport, 1 % labels: 17.4 dB against 21.6 dB in windows of 16), from 32 on it does not."""
+    """Rows and columns of a training window. Transforms, attention and scans see all of an image, so
+    windows should not be much smaller than what is reconstructed; the paper's are 128."""
     batch: int = 2
     """Windows in a step, half of them around labelled pixels where there are any."""
     learning_rate: float = 4e-3
-    """Of the first step. The paper has 2e-4 for 200 epochs of 128 x 128 patches; for some hundred
-    steps of small windows this was the best of 1e-3, 2e-3, 4e-3 and 8e-3 on a scene that is not
-    reported (MUUFL Gulfport)."""
+    """Of the first step. The paper has 2e-4 for 200 epochs of 128 x 128 patches; this is for some
+    hundred steps of small windows, and was chosen on MUUFL Gulfport, which no table shows."""
     label_ratio: float = 0.01
     """Share omega of the pixels that carry a modelled spectrum (eq. 2), above 0."""
     prior: Kind = "gamma"
