@@ -11,6 +11,7 @@ result agrees with the bands by construction).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -107,6 +108,17 @@ class CubePlan:
                     f"{name} of the training on cubes is {getattr(self, name)}, expected at least "
                     f"{low}: give a larger number"
                 )
+        for name in ("noise", "gain", "tilt"):
+            if not 0 <= getattr(self, name) < inf:
+                raise SettingsError(
+                    f"{name} of the training on cubes is {getattr(self, name)}, expected a number from "
+                    "0 on: change it"
+                )
+        if not 0 < self.learning_rate < inf or not 0 < self.label_ratio <= 1:
+            raise SettingsError(
+                f"learning rate is {self.learning_rate} and label ratio {self.label_ratio}, expected "
+                "above 0, and above 0 and at most 1: change them"
+            )
         if self.mode not in ("supervised", "pixel"):
             raise SettingsError(f"mode is '{self.mode}', expected 'supervised' or 'pixel'")
 

@@ -166,10 +166,20 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         ("name", "value"),
-        [("steps", 0), ("patch", 1), ("batch", 0), ("estimates", -1), ("mode", "both")],
+        [
+            ("steps", 0),
+            ("patch", 1),
+            ("batch", 0),
+            ("estimates", -1),
+            ("mode", "both"),
+            ("noise", -0.1),
+            ("tilt", float("nan")),
+            ("learning_rate", 0.0),
+            ("label_ratio", 2.0),
+        ],
     )
     def test_plans_out_of_range(self, name: str, value: object) -> None:
-        with pytest.raises(SettingsError, match=name):
+        with pytest.raises(SettingsError, match=name.replace("_", " ")):
             replace(PLAN, **{name: value})
 
     def test_no_label_with_data(self) -> None:
