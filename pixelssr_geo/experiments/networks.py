@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from math import isfinite
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -131,7 +132,7 @@ class NetworkResult:
     parameters: int | None
     """Of the network as it was trained."""
     loss: float | None
-    """In the last step of the training."""
+    """In the last step of the training; None where it was not finite, and of a method."""
     seconds: float
     """Of the training, or of all that a method does, by the clock."""
 
@@ -407,7 +408,7 @@ def _result(
         draws=len(scores),
         **{f"{name}_variance": _short(variance.get(name)) for name in METRICS},
         parameters=None if trained is None else trained.parameters,
-        loss=None if trained is None else round(trained.loss, 6),
+        loss=round(trained.loss, 6) if trained is not None and isfinite(trained.loss) else None,
         seconds=round(seconds, 1),
     )
 

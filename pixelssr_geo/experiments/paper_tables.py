@@ -475,10 +475,13 @@ def _told(figure: Figure) -> tuple[str, str, str, str, str]:
 
 
 _DIGITS = {"rmse": 4, "psnr": 2, "ssim": 3, "sam": 2}
+_LARGE = 1e4
 
 
 def _ours(figure: Figure, name: str, *, variances: bool) -> str:
-    text = f"{figure.mean[name]:.{_DIGITS[name]}f}"
+    value = figure.mean[name]
+    # A training that diverged has errors of any size.
+    text = f"{value:.{_DIGITS[name]}f}" if abs(value) < _LARGE else f"{value:.0e}"
     if variances:
         return text if figure.variance is None else f"{text} ({figure.variance[name]:.1e})"
     if figure.deviation is None:
