@@ -18,9 +18,9 @@ from pixelssr_geo.errors import SceneError, SettingsError
 from pixelssr_geo.experiments.cells import CellTable, run_cells
 from pixelssr_geo.experiments.methods import (
     ANCHORS,
-    METHODS,
     chosen_methods,
     reconstruct_trial,
+    refusal,
 )
 from pixelssr_geo.experiments.scenes import (
     FROZEN_NOISE,
@@ -207,12 +207,7 @@ def read_accuracy(path: Path) -> Rows:
     ResumeError
         If it is none of this experiment.
     """
-    if not path.exists():
-        raise SettingsError(
-            f"there is no file '{path}', a table of finished cells is needed: run the experiment "
-            "first, or give its --out"
-        )
-    return accuracy_table(path).read()
+    return accuracy_table(path).finished()
 
 
 def plan_cells(sources: Sequence[SceneSource], grid: Grid) -> tuple[list[AccuracyCell], list[str]]:
@@ -233,7 +228,7 @@ def plan_cells(sources: Sequence[SceneSource], grid: Grid) -> tuple[list[Accurac
         if count > room:
             left_out.append(f"{where}: the protocol has {room} pixels for them")
             continue
-        refused = {name: _refusal(name, count) for name in grid.methods}
+        refused = {name: refusal(name, count) for name in grid.methods}
         for reason in dict.fromkeys(filter(None, refused.values())):
             names = [name for name, why in refused.items() if why == reason]
             left_out.append(f"{where}: {reason}: {', '.join(names)}")
@@ -243,15 +238,6 @@ def plan_cells(sources: Sequence[SceneSource], grid: Grid) -> tuple[list[Accurac
             if refused[name] is None
         ]
     return cells, left_out
-
-
-def _refusal(name: str, count: int) -> str | None:
-    method = METHODS[name]
-    if count < method.least:
-        return f"{method.least} are needed by"
-    if method.most is not None and count > method.most:
-        return f"{method.most} are the most for"
-    return None
 
 
 def run_accuracy(

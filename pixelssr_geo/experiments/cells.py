@@ -20,7 +20,7 @@ from dataclasses import astuple, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_type_hints
 
-from pixelssr_geo.errors import OutputError, ResumeError
+from pixelssr_geo.errors import OutputError, ResumeError, SettingsError
 from pixelssr_geo.process import prepare_process
 from pixelssr_geo.writers.output import writing
 
@@ -81,6 +81,23 @@ class CellTable(Generic[Cell, Result]):
                 "expected: choose another file"
             ) from error
         return self._parsed(content)
+
+    def finished(self) -> dict[Cell, Result]:
+        """The finished cells of a file that has to be there.
+
+        Raises
+        ------
+        SettingsError
+            If there is no such file.
+        ResumeError
+            As for :meth:`read`.
+        """
+        if not self.path.exists():
+            raise SettingsError(
+                f"there is no file '{self.path}', a table of finished cells is needed: run the "
+                "experiment first, or give its --out"
+            )
+        return self.read()
 
     @contextmanager
     def appending(self) -> Iterator[Callable[[Cell, Result], None]]:

@@ -305,6 +305,16 @@ def chosen_methods(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(listed))
 
 
+def refusal(name: str, count: int) -> str | None:
+    """Why a method cannot do with so many points, the method's name to follow; None if it can."""
+    method = METHODS[name]
+    if count < method.least:
+        return f"{method.least} are needed by"
+    if method.most is not None and count > method.most:
+        return f"{method.most} are the most for"
+    return None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Reconstruction:
     """A cube, and what the run that made it says of itself."""

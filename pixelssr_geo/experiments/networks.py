@@ -17,7 +17,7 @@ import numpy as np
 
 from pixelssr_geo.errors import SettingsError
 from pixelssr_geo.experiments.cells import CellTable, run_cells
-from pixelssr_geo.experiments.exams import NO_LABELS, load_exam
+from pixelssr_geo.experiments.exams import load_exam
 from pixelssr_geo.experiments.methods import METHODS, PixelMethod, reconstruct_trial
 from pixelssr_geo.losses import LossWeights
 from pixelssr_geo.metrics import score
@@ -159,12 +159,7 @@ def read_networks(path: Path) -> Rows:
     ResumeError
         If it is none of these experiments.
     """
-    if not path.exists():
-        raise SettingsError(
-            f"there is no file '{path}', a table of finished cells is needed: run the experiment "
-            "first, or give its --out"
-        )
-    return network_table(path).read()
+    return network_table(path).finished()
 
 
 def parse_windows(text: str) -> tuple[int, int]:
@@ -421,15 +416,3 @@ def _device(name: str) -> torch.device:
     from pixelssr_geo.fitting import resolve_device
 
     return resolve_device(name)
-
-
-def refusal(method: str, labels: str, count: int) -> str | None:
-    """Why a per-pixel method has no cell with so many labels, or None."""
-    needed = METHODS[method]
-    if count < needed.least:
-        return f"{needed.least} are needed by {method}"
-    if needed.most is not None and count > needed.most:
-        return f"{needed.most} are the most for {method}"
-    if labels == NO_LABELS and needed.least:
-        return f"labels are needed by {method}"
-    return None

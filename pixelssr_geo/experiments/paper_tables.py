@@ -13,7 +13,7 @@ import numpy as np
 
 from pixelssr_geo.errors import SettingsError
 from pixelssr_geo.experiments.exams import ALL_LABELS, NO_LABELS, SPLIT, DatasetSource
-from pixelssr_geo.experiments.methods import METHODS, PixelMethod, chosen_methods
+from pixelssr_geo.experiments.methods import METHODS, PixelMethod, chosen_methods, refusal
 from pixelssr_geo.experiments.networks import (
     METRICS,
     NO_MODE,
@@ -23,7 +23,6 @@ from pixelssr_geo.experiments.networks import (
     NetworkResult,
     Rows,
     parse_windows,
-    refusal,
 )
 from pixelssr_geo.experiments.paper_titles import TITLES
 from pixelssr_geo.experiments.scenes import PROTOCOLS, Ratio, SceneSource, load_ground
@@ -285,7 +284,8 @@ def _refusal(row: Row, source: SceneSource | DatasetSource) -> str | None:
         count = Ratio.parse(row.labels).count(source.training * source.size**2)
     else:
         count = Ratio.parse(row.labels).count(int(load_ground(source).valid.sum()))
-    return refusal(row.method, row.labels, count)
+    reason = refusal(row.method, count)
+    return None if reason is None else f"{reason} {row.method}"
 
 
 @dataclass(frozen=True, slots=True)

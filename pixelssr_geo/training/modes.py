@@ -102,7 +102,7 @@ class ModePlan:
     """Windows in a step, half of them around labelled pixels where there are any."""
     learning_rate: float = 4e-3
     """Of the first step. The paper has 2e-4 for 200 epochs of 128 x 128 patches; this is for some
-    hundred steps of small windows, and was chosen on MUUFL Gulfport, which no table shows."""
+    hundred steps of small windows."""
     label_ratio: float = 0.01
     """Share omega of the pixels that carry a modelled spectrum (eq. 2), above 0."""
     prior: Kind = "gamma"
