@@ -213,6 +213,11 @@ def chosen_scenes(
     SceneReadError
         If the frozen scenes are not found.
     """
+    if bool(cubes) != ((sensor is None) != (response is None)):
+        raise SettingsError(
+            f"{len(cubes)} cubes are given with sensor {sensor} and response {response}, a cube "
+            "needs one of the two: give --scene with either --sensor NAME or --response CSV"
+        )
     chosen = []
     if names is not None or not cubes:
         known = frozen_scenes(benchmark_folder(data))
@@ -223,11 +228,6 @@ def chosen_scenes(
                     "from these, or give a cube as --scene"
                 )
             chosen.append(known[name])
-    if bool(cubes) != ((sensor is None) != (response is None)):
-        raise SettingsError(
-            f"{len(cubes)} cubes are given with sensor {sensor} and response {response}, a cube "
-            "needs one of the two: give --scene with either --sensor NAME or --response CSV"
-        )
     table = None if response is None else Path(response)
     for text in cubes:
         name, given, path = text.partition("=")
