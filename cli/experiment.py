@@ -223,13 +223,13 @@ _TRAINING_OPTIONS = (
     click.option(
         "--steps",
         type=click.IntRange(min=1),
-        default=600,
+        default=800,
         show_default=True,
         help="Optimiser steps of a training.",
     ),
     click.option(
         "--windows",
-        default="2x32",
+        default="4x16",
         show_default=True,
         metavar="NxSIDE",
         help="Windows in a step, and their side in pixels; the paper's side is 128.",

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from pixelssr_geo.errors import SettingsError
@@ -65,6 +66,21 @@ class SpectralNet(nn.Module):
             What is known or drawn of the cube beforehand, ``(batch, guide_channel, y, x)``; None
             means zeros.
         """
+
+    @property
+    @abstractmethod
+    def last_layer(self) -> nn.Module:
+        """The layer that makes the cube's channels out of features."""
+
+    @torch.no_grad()
+    def zero_last_layer(self) -> None:
+        """Set the last layer of a fresh network to zero.
+
+        Drawn at random, it makes neighbouring channels differ by more than any spectrum does, which
+        the bands of a scene do not see: a short training leaves the differences there.
+        """
+        for parameter in self.last_layer.parameters():
+            parameter.zero_()
 
     def checked_guide(self, x: Tensor, guide: Tensor | None) -> Tensor:
         """Return the guide, zeros if there is none, once both inputs fit this network.

@@ -22,7 +22,7 @@ from pixelssr_geo.nets.registry import create_net, find_net, net_config
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 class PromptedNet(NeckedNet):
@@ -62,6 +62,11 @@ class PromptedNet(NeckedNet):
         self.neck_width = width
         backend = {"scan_backend": neck.scan_backend}
         self.options = {**self.inside.options, **backend, "neck": _without_backend(neck)}
+
+    @property
+    def last_layer(self) -> nn.Module:
+        """See :class:`~pixelssr_geo.nets.contract.SpectralNet`."""
+        return self.inside.last_layer
 
     def forward_with_neck(self, x: Tensor, guide: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the cube and the neck's Y3, ``(batch, width, y, x)``, which L_P2I is about."""

@@ -52,7 +52,9 @@ class Schedule:
     steps: int
     """Optimiser steps at the most."""
     learning_rate: float = 2e-4
-    """Of the first step; decays as (1 - step / steps) ** 1.5."""
+    """Decays from this as (1 - step / steps) ** 1.5."""
+    warm_up: int = 0
+    """Steps over which the rate comes up to that, in a straight line."""
     validate_every: int = 20
     """Steps between two looks at the held-out points."""
     patience: int = 5
@@ -83,8 +85,8 @@ def train(
 ) -> TrainingRecord:
     """Train a network in place and say how it went.
 
-    Adam with the paper's settings (0.9, 0.99), its polynomial decay with power 1.5, and gradients
-    clipped at norm 1; a step whose gradients are not finite changes nothing. With ``validate``, the
+    Adam with the paper's settings (0.9, 0.99), its polynomial decay with power 1.5, a warm-up where
+    one is asked for, and gradients clipped at norm 1; a step whose gradients are not finite changes nothing. With ``validate``, the
     weights with the least error at the held-out points are kept (those before the first step
     included), and training stops when ``patience`` looks in a row bring no improvement.
 
@@ -108,6 +110,8 @@ def train(
     """
     trained = [p for p in net.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(trained, lr=schedule.learning_rate, betas=(0.9, 0.99))
+    warm_up = schedule.warm_up
+    rise = torch.optim.lr_scheduler.LinearLR(optimiser, 1 / (warm_up + 1), total_iters=warm_up)
     decay = torch.optim.lr_scheduler.PolynomialLR(optimiser, schedule.steps, power=1.5)
     best, best_step, best_state, waited = float("inf"), 0, None, 0
     if validate is not None:
@@ -123,6 +127,7 @@ def train(
             optimiser.zero_grad(set_to_none=True)
             skipped += 1
         optimiser.step()
+        rise.step()
         decay.step()
         step, value = step + 1, float(batch_loss.detach())
         if progress is not None:

@@ -36,6 +36,9 @@ Mode = Literal["unsupervised", "pixel", "supervised"]
 """``unsupervised``: no spectrum, L_rep and L_SSIM. ``pixel``: the spectra of labelled pixels, behind
 the neck, all four losses. ``supervised``: L_pHSI alone, with every pixel labelled."""
 
+WARM_UP = 8
+"""The rate is reached after one of so many steps."""
+
 BRIGHTEST = 4.0
 """Deviations above the mean of the brightest band that become one in the network's units."""
 
@@ -93,15 +96,15 @@ class ModePlan:
     """Which of the three modes."""
     net: str = "dypro-mamba"
     """Registered name of the network."""
-    steps: int = 600
+    steps: int = 800
     """Optimiser steps."""
-    patch: int = 32
+    patch: int = 16
     """Rows and columns of a training window. Transforms, attention and scans see all of an image, so
     windows should not be much smaller than what is reconstructed; the paper's are 128."""
-    batch: int = 2
+    batch: int = 4
     """Windows in a step, half of them around labelled pixels where there are any."""
-    learning_rate: float = 4e-3
-    """Of the first step. The paper has 2e-4 for 200 epochs of 128 x 128 patches; this is for some
+    learning_rate: float = 2e-3
+    """Decays from this. The paper has 2e-4 for 200 epochs of 128 x 128 patches; this is for some
     hundred steps of small windows."""
     label_ratio: float = 0.01
     """Share omega of the pixels that carry a modelled spectrum (eq. 2), above 0."""
@@ -118,6 +121,11 @@ class ModePlan:
         for name in ("steps", "patch", "batch"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}, expected at least 1")
+
+    @property
+    def warm_up(self) -> int:
+        """Steps until the rate is reached, without which some trainings never settle."""
+        return self.steps // WARM_UP
 
     @property
     def losses(self) -> LossWeights:
@@ -217,7 +225,7 @@ def train_mode(
         inside = torch.from_numpy(guide).to(device)
         return batch_loss(trained, batch, inside, matrix, plan.losses)
 
-    schedule = Schedule(plan.steps, plan.learning_rate)
+    schedule = Schedule(plan.steps, plan.learning_rate, plan.warm_up)
     return ModeFit(model, train(trained, step_loss, schedule, progress=progress))
 
 

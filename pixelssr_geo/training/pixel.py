@@ -299,6 +299,8 @@ def fresh_network(
 ) -> WithImageHead:
     """A network that has learnt nothing yet, with all that its losses need, on its device.
 
+    Its last layer starts at zero, see :meth:`~pixelssr_geo.nets.contract.SpectralNet.zero_last_layer`.
+
     Parameters
     ----------
     name
@@ -318,7 +320,9 @@ def fresh_network(
     create = create_pixel_net if necked else create_net
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        return WithImageHead(create(name, bands=bands, channels=channels, **options)).to(device)
+        net = create(name, bands=bands, channels=channels, **options)
+        net.zero_last_layer()
+        return WithImageHead(net).to(device)
 
 
 def batch_loss(

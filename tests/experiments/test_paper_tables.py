@@ -128,7 +128,7 @@ def test_a_plan_is_every_row_with_every_seed_and_tells_what_it_leaves_out(tiny):
     assert [(cell.method, cell.labels, cell.seed) for cell in cells] == [
         (OURS, "1%", 0), (OURS, "1%", 1), ("gpr", "10%", 0), ("gpr", "10%", 1),
     ]  # fmt: skip
-    assert {(cell.steps, cell.windows) for cell in cells} == {(5, "2x32"), (0, "")}
+    assert {(cell.steps, cell.windows) for cell in cells} == {(5, "4x16"), (0, "")}
     assert left_out == [
         "tiny, 40%: 250 are the most for gpr",
         "tiny, 0: 2 are needed by ridge",
@@ -184,7 +184,7 @@ def test_a_table_shows_what_tells_its_rows_apart_and_the_paper_s_figures(tiny):
     text = table_text(TABLES["table4"], found, training)
     lines = text.splitlines()
     assert lines[0].startswith(
-        "Table 4, components of DyPro-Mamba: tiny, protocol block, 5 steps of 2x32 pixels; 2 seeds, ±"
+        "Table 4, components of DyPro-Mamba: tiny, protocol block, 5 steps of 4x16 pixels; 2 seeds, ±"
     )
     head = [cell.strip() for cell in lines[2].strip("|").split("|")]
     assert head == [

@@ -85,6 +85,25 @@ class TestEveryNet:
         without = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()]
         assert not without
 
+    def test_it_learns_from_a_last_layer_of_zero(self, name: str) -> None:
+        net = make(name)
+        net.zero_last_layer()
+        torch.manual_seed(1)
+        x, y = torch.rand(1, BANDS, 8, 10), torch.rand(1, CHANNELS, 8, 10)
+        if name not in ("mst++", "msfn"):  # these add their last layer to an embedding
+            assert not net(x, y).any()
+        optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
+        losses = []
+        for _ in range(3):
+            optimiser.zero_grad()
+            loss = (net(x, y) - y).square().mean()
+            loss.backward()
+            losses.append(float(loss.detach()))
+            optimiser.step()
+        assert losses[-1] < losses[0]
+        without = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+        assert not without
+
     def test_evaluation_is_deterministic(self, name: str) -> None:
         net = make(name).eval()
         x = torch.rand(1, BANDS, 8, 8)

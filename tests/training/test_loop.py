@@ -142,18 +142,21 @@ def test_gradients_are_clipped() -> None:
     assert moved(0.1) == pytest.approx([0.5, 0.5, 0.5], rel=1e-4)
 
 
-def test_the_learning_rate_decays_with_power_one_and_a_half() -> None:
+@pytest.mark.parametrize("warm_up", [0, 3])
+def test_the_learning_rate_rises_and_decays_with_power_one_and_a_half(warm_up: int) -> None:
     net = Weight()
     places = [0.0]
     # Under a constant gradient, Adam moves by the learning rate.
     train(
         net,
         lambda _: 0.5 * net.value,
-        Schedule(10, learning_rate=0.1),
+        Schedule(10, learning_rate=0.1, warm_up=warm_up),
         progress=lambda *_: places.append(net.value.item()),
     )
     steps = [before - after for before, after in pairwise(places)]
-    assert steps == pytest.approx([0.1 * (1 - k / 10) ** 1.5 for k in range(10)], rel=1e-4)
+    risen = [min(1, (k + 1) / (warm_up + 1)) for k in range(10)]
+    expected = [0.1 * risen[k] * (1 - k / 10) ** 1.5 for k in range(10)]
+    assert steps == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])

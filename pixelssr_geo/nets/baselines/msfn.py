@@ -220,6 +220,11 @@ class MSFN(SpectralNet):
         self.head = conv3x3(channels, channels, bias=False)
         self.multiple = WINDOW * 2 ** (len(config.blocks) - 1)
 
+    @property
+    def last_layer(self) -> nn.Module:
+        """See :class:`~pixelssr_geo.nets.contract.SpectralNet`."""
+        return self.head
+
     def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """Return the cube, ``(batch, channel, y, x)``; see the class for the inputs."""
         self.checked_guide(x, guide)

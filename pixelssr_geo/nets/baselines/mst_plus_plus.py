@@ -88,6 +88,11 @@ class MSTPlusPlus(SpectralNet):
         # One factor more than the levels need: the published padding, to a multiple of 8.
         self.multiple = 2 ** len(config.blocks)
 
+    @property
+    def last_layer(self) -> nn.Module:
+        """See :class:`~pixelssr_geo.nets.contract.SpectralNet`."""
+        return self.head
+
     def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """Return the cube, ``(batch, channel, y, x)``; see the class for the inputs."""
         self.checked_guide(x, guide)

@@ -135,6 +135,11 @@ class Restormer(SpectralNet):
         self.head = conv3x3(2 * width, channels, bias=False)
         self.multiple = 2**bottom
 
+    @property
+    def last_layer(self) -> nn.Module:
+        """See :class:`~pixelssr_geo.nets.contract.SpectralNet`."""
+        return self.head
+
     def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """Return the cube, ``(batch, channel, y, x)``; see the class for the inputs."""
         self.checked_guide(x, guide)

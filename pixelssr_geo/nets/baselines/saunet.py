@@ -131,6 +131,13 @@ class SAUNet(SpectralNet):
         # Two factors more than the levels need: the published padding, to a multiple of 16.
         self.multiple = 2 ** (len(config.blocks) + 1)
 
+    @property
+    def last_layer(self) -> nn.Module:
+        """See :class:`~pixelssr_geo.nets.contract.SpectralNet`."""
+        last = self.stages[-1]
+        assert isinstance(last, UNet)
+        return last.leave
+
     def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """Return the cube, ``(batch, channel, y, x)``; see the class for the inputs."""
         self.checked_guide(x, guide)

@@ -264,6 +264,11 @@ class UnSSR(SpectralNet):
         self.blocks = nn.Sequential(*(TwoFlowBlock(config.width) for _ in range(config.blocks)))
         self.head = convolution_pair(config.width, channels)
 
+    @property
+    def last_layer(self) -> nn.Module:
+        """See :class:`~pixelssr_geo.nets.contract.SpectralNet`."""
+        return self.head[-1]
+
     def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """Return the cube, ``(batch, channel, y, x)``; see the class for the inputs."""
         self.checked_guide(x, guide)

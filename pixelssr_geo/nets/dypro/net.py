@@ -56,9 +56,12 @@ class DyProMamba(NeckedNet):
         self.skip = config.skip
         self.head = conv3x3(width, channels)
         if config.zero_head:
-            nn.init.zeros_(self.head.weight)
-            assert self.head.bias is not None
-            nn.init.zeros_(self.head.bias)
+            self.zero_last_layer()
+
+    @property
+    def last_layer(self) -> nn.Module:
+        """See :class:`~pixelssr_geo.nets.contract.SpectralNet`."""
+        return self.head
 
     def forward_with_neck(self, x: Tensor, guide: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the cube and the neck's Y3, ``(batch, width, y, x)``, which L_P2I is about."""
