@@ -86,9 +86,10 @@ def train(
     """Train a network in place and say how it went.
 
     Adam with the paper's settings (0.9, 0.99), its polynomial decay with power 1.5, a warm-up where
-    one is asked for, and gradients clipped at norm 1; a step whose gradients are not finite changes nothing. With ``validate``, the
-    weights with the least error at the held-out points are kept (those before the first step
-    included), and training stops when ``patience`` looks in a row bring no improvement.
+    one is asked for, and gradients clipped at norm 1; a step whose gradients are not finite changes
+    nothing. With ``validate``, the weights with the least error at the held-out points are kept
+    (those before the first step included), and training stops when ``patience`` looks in a row
+    bring no improvement.
 
     Parameters
     ----------

@@ -36,8 +36,8 @@ Mode = Literal["unsupervised", "pixel", "supervised"]
 """``unsupervised``: no spectrum, L_rep and L_SSIM. ``pixel``: the spectra of labelled pixels, behind
 the neck, all four losses. ``supervised``: L_pHSI alone, with every pixel labelled."""
 
-WARM_UP = 8
-"""The rate is reached after one of so many steps."""
+WARM_UP = 1 / 8
+"""Share of the steps over which the rate rises; without, some trainings never settle."""
 
 BRIGHTEST = 4.0
 """Deviations above the mean of the brightest band that become one in the network's units."""
@@ -124,8 +124,8 @@ class ModePlan:
 
     @property
     def warm_up(self) -> int:
-        """Steps until the rate is reached, without which some trainings never settle."""
-        return self.steps // WARM_UP
+        """Steps over which the rate rises."""
+        return int(self.steps * WARM_UP)
 
     @property
     def losses(self) -> LossWeights:

@@ -57,7 +57,7 @@ def main() -> None:
                     if not zero:
                         changed.enter_context(patch.object(SpectralNet, "zero_last_layer"))
                     if not warm:
-                        changed.enter_context(patch.object(modes, "WARM_UP", options.steps + 1))
+                        changed.enter_context(patch.object(modes, "WARM_UP", 0))
                     result = work(cell)
                 found.append(f"{result.psnr:.1f} / {result.sam:.1f}")
             print(f"| {name} | {start} | {' | '.join(found)} |", flush=True)
