@@ -69,18 +69,19 @@ class SpectralNet(nn.Module):
 
     @property
     @abstractmethod
-    def last_layer(self) -> nn.Module:
-        """The layer that makes the cube's channels out of features."""
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        """Layers that make the cube's channels; zeros if all their parameters are zero."""
 
     @torch.no_grad()
-    def zero_last_layer(self) -> None:
-        """Set the last layer of a fresh network to zero.
+    def zero_output(self) -> None:
+        """Let a fresh network return zeros: set its output layers to zero.
 
-        Drawn at random, it makes neighbouring channels differ by more than any spectrum does, which
+        Drawn at random, they make neighbouring channels differ by more than any spectrum does, which
         the bands of a scene do not see: a short training leaves the differences there.
         """
-        for parameter in self.last_layer.parameters():
-            parameter.zero_()
+        for layer in self.output_layers:
+            for parameter in layer.parameters():
+                parameter.zero_()
 
     def checked_guide(self, x: Tensor, guide: Tensor | None) -> Tensor:
         """Return the guide, zeros if there is none, once both inputs fit this network.

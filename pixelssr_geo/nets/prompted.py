@@ -64,9 +64,9 @@ class PromptedNet(NeckedNet):
         self.options = {**self.inside.options, **backend, "neck": _without_backend(neck)}
 
     @property
-    def last_layer(self) -> nn.Module:
+    def output_layers(self) -> tuple[nn.Module, ...]:
         """See :class:`~pixelssr_geo.nets.contract.SpectralNet`."""
-        return self.inside.last_layer
+        return self.inside.output_layers
 
     def forward_with_neck(self, x: Tensor, guide: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the cube and the neck's Y3, ``(batch, width, y, x)``, which L_P2I is about."""

@@ -299,7 +299,7 @@ def fresh_network(
 ) -> WithImageHead:
     """A network that has learnt nothing yet, with all that its losses need, on its device.
 
-    Its last layer starts at zero, see :meth:`~pixelssr_geo.nets.contract.SpectralNet.zero_last_layer`.
+    It starts by returning zeros, see :meth:`~pixelssr_geo.nets.contract.SpectralNet.zero_output`.
 
     Parameters
     ----------
@@ -321,7 +321,7 @@ def fresh_network(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         net = create(name, bands=bands, channels=channels, **options)
-        net.zero_last_layer()
+        net.zero_output()
         return WithImageHead(net).to(device)
 
 

@@ -55,7 +55,7 @@ def main() -> None:
                 )  # fmt: skip
                 with ExitStack() as changed:
                     if not zero:
-                        changed.enter_context(patch.object(SpectralNet, "zero_last_layer"))
+                        changed.enter_context(patch.object(SpectralNet, "zero_output"))
                     if not warm:
                         changed.enter_context(patch.object(modes, "WARM_UP", 0))
                     result = work(cell)

@@ -89,9 +89,9 @@ class MSTPlusPlus(SpectralNet):
         self.multiple = 2 ** len(config.blocks)
 
     @property
-    def last_layer(self) -> nn.Module:
+    def output_layers(self) -> tuple[nn.Module, ...]:
         """See :class:`~pixelssr_geo.nets.contract.SpectralNet`."""
-        return self.head
+        return self.embed, self.head
 
     def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """Return the cube, ``(batch, channel, y, x)``; see the class for the inputs."""

@@ -132,11 +132,11 @@ class SAUNet(SpectralNet):
         self.multiple = 2 ** (len(config.blocks) + 1)
 
     @property
-    def last_layer(self) -> nn.Module:
+    def output_layers(self) -> tuple[nn.Module, ...]:
         """See :class:`~pixelssr_geo.nets.contract.SpectralNet`."""
         last = self.stages[-1]
         assert isinstance(last, UNet)
-        return last.leave
+        return (last.leave,)
 
     def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """Return the cube, ``(batch, channel, y, x)``; see the class for the inputs."""

@@ -114,9 +114,9 @@ class SPECAT(SpectralNet):
         self.multiple = WINDOW * 2 ** (len(config.blocks) - 1)
 
     @property
-    def last_layer(self) -> nn.Module:
+    def output_layers(self) -> tuple[nn.Module, ...]:
         """See :class:`~pixelssr_geo.nets.contract.SpectralNet`."""
-        return self.head
+        return (self.head,)
 
     def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """Return the cube, ``(batch, channel, y, x)``; see the class for the inputs."""

@@ -265,9 +265,9 @@ class UnSSR(SpectralNet):
         self.head = convolution_pair(config.width, channels)
 
     @property
-    def last_layer(self) -> nn.Module:
+    def output_layers(self) -> tuple[nn.Module, ...]:
         """See :class:`~pixelssr_geo.nets.contract.SpectralNet`."""
-        return self.head[-1]
+        return (self.head[-1],)
 
     def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """Return the cube, ``(batch, channel, y, x)``; see the class for the inputs."""

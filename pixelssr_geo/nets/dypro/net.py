@@ -56,12 +56,12 @@ class DyProMamba(NeckedNet):
         self.skip = config.skip
         self.head = conv3x3(width, channels)
         if config.zero_head:
-            self.zero_last_layer()
+            self.zero_output()
 
     @property
-    def last_layer(self) -> nn.Module:
+    def output_layers(self) -> tuple[nn.Module, ...]:
         """See :class:`~pixelssr_geo.nets.contract.SpectralNet`."""
-        return self.head
+        return (self.head,)
 
     def forward_with_neck(self, x: Tensor, guide: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the cube and the neck's Y3, ``(batch, width, y, x)``, which L_P2I is about."""
