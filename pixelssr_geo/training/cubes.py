@@ -116,8 +116,8 @@ class CubePlan:
                 )
         if not 0 < self.learning_rate < inf or not 0 < self.label_ratio <= 1:
             raise SettingsError(
-                f"learning rate is {self.learning_rate} and label ratio {self.label_ratio}, expected "
-                "above 0, and above 0 and at most 1: change them"
+                f"learning rate is {self.learning_rate} and label ratio {self.label_ratio}, expected a "
+                "rate above 0 and a ratio above 0 and at most 1: change them"
             )
         if self.mode not in ("supervised", "pixel"):
             raise SettingsError(f"mode is '{self.mode}', expected 'supervised' or 'pixel'")

@@ -99,8 +99,8 @@ class ModePlan:
     steps: int = 800
     """Optimiser steps."""
     patch: int = 16
-    """Rows and columns of a training window. Transforms, attention and scans see all of an image, so
-    windows should not be much smaller than what is reconstructed; the paper's are 128."""
+    """Rows and columns of a training window; the paper's are 128. Transforms, attention and scans
+    see all of an image, and what is reconstructed is larger than these."""
     batch: int = 4
     """Windows in a step, half of them around labelled pixels where there are any."""
     learning_rate: float = 2e-3

@@ -1,11 +1,11 @@
 """How a training begins, and what comes out: a last layer of zero, a warm-up, or neither.
 
     python tests/benchmarks/starts.py [--scene muufl] [--networks dypro-mamba mst++] [--seeds 0 1 2]
-        [--labels 10%] [--steps 800] [--data ROOT]
+        [--labels 10%] [--steps 800] [--windows 4x16] [--data ROOT]
 
 Trains networks in mode `pixel` on a frozen scene (protocol `block`), as `experiment table1` does, and
-prints PSNR and SAM where no label was. The rules for all networks were chosen by this, on MUUFL and
-Indian Pines, which the tables of the paper are not measured on.
+prints PSNR and SAM where no label was. How trainings begin was chosen on MUUFL and Indian Pines,
+which the tables of the paper are not measured on.
 """
 
 from __future__ import annotations

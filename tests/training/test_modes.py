@@ -74,6 +74,8 @@ def test_a_mode_has_its_losses_and_its_neck(mode, necked, terms) -> None:
 
 
 def test_an_ablated_loss_is_left_out_of_mode_pixel() -> None:
+    assert replace(PLAN, weights=LossWeights(ssim=0)).losses == LossWeights(ssim=0)
+    # Three steps from an output of zero leave L_SSIM next to nothing to say.
     plan = replace(PLAN, weights=LossWeights(projection=0))
     assert plan.losses == LossWeights(projection=0)
     assert run(plan).record.loss != run().record.loss
