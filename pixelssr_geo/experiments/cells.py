@@ -50,12 +50,19 @@ class CellTable(Generic[Cell, Result]):
         The file; it need not be there.
     cell, result
         Frozen dataclasses whose fields are ``str``, ``int``, ``float``, or one of these or None,
-        which is an empty field.
+        which is an empty field. No two fields of the two have one name.
+
+    Raises
+    ------
+    ValueError
+        If two columns would have one name: most readers of CSV files would lose the first.
     """
 
     def __init__(self, path: Path, cell: type[Cell], result: type[Result]) -> None:
         self.path = path
         self._kinds = cell, result
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError(f"two columns of one name among {', '.join(self.columns)}")
 
     @property
     def columns(self) -> list[str]:

@@ -109,7 +109,7 @@ class NetworkCell:
 class NetworkResult:
     """How far the cubes are from the truth: means over the test images, and then over draws."""
 
-    labels: int
+    label_count: int
     """Pixels that carry a label."""
     rmse: float
     """Reflectance."""
@@ -395,7 +395,7 @@ def _result(
         name: float(np.var([one[name] for one in scores], ddof=1)) for name in METRICS if several
     }
     return NetworkResult(
-        labels=exam.label_count,
+        label_count=exam.label_count,
         rmse=round(mean["rmse"], 6),
         psnr=round(mean["psnr"], 3),
         ssim=round(mean["ssim"], 5),

@@ -300,7 +300,7 @@ class Figure:
     """Which row."""
     seeds: int
     """Number of trainings."""
-    labels: float
+    label_count: float
     """Labelled pixels, the mean."""
     mean: dict[str, float]
     """Of each metric."""
@@ -349,7 +349,7 @@ def _figure(cell: NetworkCell, row: Row, results: Sequence[NetworkResult]) -> Fi
         protocol=cell.protocol,
         row=row,
         seeds=len(results),
-        labels=float(np.mean([one.labels for one in results])),
+        label_count=float(np.mean([one.label_count for one in results])),
         mean={name: float(np.mean(each)) for name, each in values.items()},
         deviation={name: float(np.std(each, ddof=1)) for name, each in values.items()}
         if several
@@ -470,7 +470,7 @@ def _told(figure: Figure) -> tuple[str, str, str, str, str]:
         row.mode,
         {"gamma": "Gamma", "gaussian": "Gaussian"}[row.prior] if network else "",
         VARIANTS[row.variant].title if network else "",
-        f"{row.labels} ({figure.labels:.0f})",
+        f"{row.labels} ({figure.label_count:.0f})",
     )
 
 

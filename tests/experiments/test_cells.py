@@ -38,6 +38,11 @@ def table(tmp_path):
     return table_at(tmp_path / "cells.csv")
 
 
+def test_two_columns_of_one_name_are_no_table(tmp_path):
+    with pytest.raises(ValueError, match="one name among name, seed, name, seed"):
+        CellTable(tmp_path / "cells.csv", Cell, Cell)
+
+
 text = st.text(st.characters(exclude_categories=("C", "Zl", "Zp")))
 number = st.floats(allow_nan=False)
 

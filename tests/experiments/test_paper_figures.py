@@ -238,7 +238,7 @@ def test_numbers_that_are_none_are_empty_and_null():
 
 def result(psnr, parameters=None):
     return NetworkResult(
-        labels=2, rmse=0.1, psnr=psnr, ssim=0.9, sam=3.0, draws=1, rmse_variance=None,
+        label_count=2, rmse=0.1, psnr=psnr, ssim=0.9, sam=3.0, draws=1, rmse_variance=None,
         psnr_variance=None, ssim_variance=None, sam_variance=None, parameters=parameters,
         loss=None, seconds=1.0,
     )  # fmt: skip

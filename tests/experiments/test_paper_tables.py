@@ -33,7 +33,7 @@ def rows_of(name, asked=NOTHING_BESIDE):
 
 def result(psnr=30.0, **more):
     values = {
-        "labels": 10, "rmse": 0.05, "psnr": psnr, "ssim": 0.9, "sam": 5.0, "draws": 10,
+        "label_count": 10, "rmse": 0.05, "psnr": psnr, "ssim": 0.9, "sam": 5.0, "draws": 10,
         "rmse_variance": 1e-9, "psnr_variance": 2e-6, "ssim_variance": 3e-9,
         "sam_variance": 4e-7, "parameters": 600_000, "loss": 0.1, "seconds": 60.0,
     }  # fmt: skip
@@ -215,6 +215,7 @@ def test_a_report_has_the_same_as_values(tiny):
     found = figures(made(rows, training, tiny, [[30.0], [31.0]]), rows, training)
     report = table_report(TABLES["table5"], found)
     assert [one["variant"] for one in report] == ["fft", "whole"]
+    assert [(one["labels"], one["label_count"]) for one in report] == [("10%", 10.0)] * 2
     assert report[0]["paper"] == {"5, CAVE": {"psnr": "39.64", "sam": "4.61"}}
     assert report[1]["mean"]["psnr"] == 31.0
 
