@@ -189,10 +189,8 @@ _SOURCE_OPTIONS = (
         "--patches",
         "patch_counts",
         type=(click.IntRange(min=1), click.IntRange(min=1)),
-        default=(256, 64),
-        show_default=True,
         metavar="TRAIN TEST",
-        help="Patches of 128 pixels that are taken of a dataset at the most.",
+        help="Patches of 128 pixels that are taken of a dataset at the most [default: 256 64].",
     ),
     click.option(
         "--protocol",
@@ -312,7 +310,7 @@ def _run_paper_table(
     datasets: tuple[str, ...],
     sensor: str | None,
     response: str | None,
-    patch_counts: tuple[int, int],
+    patch_counts: tuple[int, int] | None,
     protocol: str,
     networks: tuple[str, ...] | None,
     ratios: tuple[str, ...] | None,
@@ -383,16 +381,23 @@ def _sources(
     datasets: tuple[str, ...],
     sensor: str | None,
     response: str | None,
-    patch_counts: tuple[int, int],
+    patch_counts: tuple[int, int] | None,
 ) -> list[Any]:
     """Scenes and datasets; all frozen scenes where nothing is named."""
+    from pixelssr_geo.errors import SettingsError
     from pixelssr_geo.experiments.exams import DatasetSource
     from pixelssr_geo.experiments.scenes import chosen_scenes
 
-    training, tests = patch_counts
+    if patch_counts is not None and not datasets:
+        raise SettingsError(
+            f"{patch_counts[0]} and {patch_counts[1]} patches are asked for without a dataset, only of "
+            "one are patches taken: give --dataset NAME:ROOT, or leave --patches out"
+        )
+    counts = (
+        {} if patch_counts is None else dict(zip(("training", "tests"), patch_counts, strict=True))
+    )
     sources: list[Any] = [
-        DatasetSource.of(text, response=response, sensor=sensor, training=training, tests=tests)
-        for text in datasets
+        DatasetSource.of(text, response=response, sensor=sensor, **counts) for text in datasets
     ]
     if scenes is not None or cubes or not datasets:
         seen_by = {"sensor": sensor, "response": response} if cubes or not datasets else {}
@@ -463,7 +468,7 @@ def _run_paper_figure(
     datasets: tuple[str, ...],
     sensor: str | None,
     response: str | None,
-    patch_counts: tuple[int, int],
+    patch_counts: tuple[int, int] | None,
     protocol: str,
     ratio: str,
     steps: int,

@@ -213,7 +213,7 @@ def chosen_scenes(
     SceneReadError
         If the frozen scenes are not found.
     """
-    if bool(cubes) != ((sensor is None) != (response is None)):
+    if (sensor is not None) + (response is not None) != bool(cubes):
         raise SettingsError(
             f"{len(cubes)} cubes are given with sensor {sensor} and response {response}, a cube "
             "needs one of the two: give --scene with either --sensor NAME or --response CSV"

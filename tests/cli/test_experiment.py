@@ -151,6 +151,8 @@ def test_a_table_of_the_paper_of_a_dataset(run, tmp_path):
         (("--seeds", "a"), "'a' is no seed"),
         (("--networks", "alexnet"), "network 'alexnet' was asked for"),
         (("--sensor", "RGB"), "give --scene with either"),
+        (("--sensor", "RGB", "--response", "rgb.csv"), "give --scene with either"),
+        (("--patches", "8", "2"), "leave --patches out"),
         (("--dataset", "cave:x"), "it needs one of the two: give --sensor NAME"),
         (("--dataset", "nothing:x", "--sensor", "RGB"), "dataset 'nothing:x' was asked for"),
         (("--table", "--out", "nowhere.csv"), "there is no file 'nowhere.csv'"),
