@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+WARM_UP = 1 / 8
+"""Share of a training's steps over which its rate rises, where there is a warm-up."""
+
 
 @contextmanager
 def side_by_side(device: torch.device) -> Iterator[int]:
@@ -43,6 +46,11 @@ def side_by_side(device: torch.device) -> Iterator[int]:
 def work_alone() -> None:
     """Keep the operations of the calling thread to it: for each of those that work side by side."""
     torch.set_num_threads(1)
+
+
+def warm_up_steps(steps: int) -> int:
+    """Steps of a warm-up, for trainings of the whole estimate: without, some never settle."""
+    return int(steps * WARM_UP)
 
 
 @dataclass(frozen=True, slots=True)

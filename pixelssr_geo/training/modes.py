@@ -16,7 +16,7 @@ import torch
 from pixelssr_geo.errors import SceneError, SettingsError
 from pixelssr_geo.losses import LossWeights
 from pixelssr_geo.prior import fit_prior
-from pixelssr_geo.training.loop import Schedule, TrainingRecord, train
+from pixelssr_geo.training.loop import Schedule, TrainingRecord, train, warm_up_steps
 from pixelssr_geo.training.patches import Batch
 from pixelssr_geo.training.pixel import (
     TRAINING_STREAM,
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 Mode = Literal["unsupervised", "pixel", "supervised"]
 """``unsupervised``: no spectrum, L_rep and L_SSIM. ``pixel``: the spectra of labelled pixels, behind
 the neck, all four losses. ``supervised``: L_pHSI alone, with every pixel labelled."""
-
-WARM_UP = 1 / 8
-"""Share of the steps over which the rate rises; without, some trainings never settle."""
 
 BRIGHTEST = 4.0
 """Deviations above the mean of the brightest band that become one in the network's units."""
@@ -121,11 +118,6 @@ class ModePlan:
         for name in ("steps", "patch", "batch"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}, expected at least 1")
-
-    @property
-    def warm_up(self) -> int:
-        """Steps over which the rate rises."""
-        return int(self.steps * WARM_UP)
 
     @property
     def losses(self) -> LossWeights:
@@ -225,7 +217,7 @@ def train_mode(
         inside = torch.from_numpy(guide).to(device)
         return batch_loss(trained, batch, inside, matrix, plan.losses)
 
-    schedule = Schedule(plan.steps, plan.learning_rate, plan.warm_up)
+    schedule = Schedule(plan.steps, plan.learning_rate, warm_up_steps(plan.steps))
     return ModeFit(model, train(trained, step_loss, schedule, progress=progress))
 
 

@@ -29,7 +29,7 @@ from pixelssr_geo.nets import SpectralNet, create_net, create_pixel_net
 from pixelssr_geo.nets.contract import NeckedNet
 from pixelssr_geo.nets.dypro.net import PixelToImage
 from pixelssr_geo.prior import GammaPrior, GaussianPrior, PointPrior, modelled_points
-from pixelssr_geo.training.loop import Schedule, TrainingRecord, train
+from pixelssr_geo.training.loop import Schedule, TrainingRecord, train, warm_up_steps
 from pixelssr_geo.training.patches import Batch, WindowReader, cut_patches
 
 if TYPE_CHECKING:
@@ -256,7 +256,12 @@ def train_pixel(
     record = train(
         trained,
         step_loss,
-        Schedule(plan.steps, plan.learning_rate, validate_every=max(1, plan.steps // 10)),
+        Schedule(
+            plan.steps,
+            plan.learning_rate,
+            warm_up_steps(plan.steps),
+            validate_every=max(1, plan.steps // 10),
+        ),
         validate=(lambda: float(np.abs(held_errors()).mean())) if len(held) else None,
         progress=progress,
     )

@@ -2,10 +2,12 @@
 
     python tests/benchmarks/starts.py [--scene muufl] [--networks dypro-mamba mst++] [--seeds 0 1 2]
         [--labels 10%] [--steps 800] [--windows 4x16] [--data ROOT]
+    python tests/benchmarks/starts.py --method-paper [--scene muufl] [--labels 1%] [--starts ...]
 
-Trains networks in mode `pixel` on a frozen scene (protocol `block`), as `experiment table1` does, and
-prints PSNR and SAM where no label was. How trainings begin was chosen on MUUFL and Indian Pines,
-which the tables of the paper are not measured on.
+Trains networks in mode `pixel` on a frozen scene (protocol `block`), as `experiment table1` does, or
+method `paper` (protocol `random`), as `experiment accuracy` does, and prints PSNR and SAM where no
+label was. How trainings begin was chosen on MUUFL and Indian Pines, which the tables of the paper are
+not measured on.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from unittest.mock import patch
 
 import torch
 
+from pixelssr_geo.experiments.accuracy import AccuracyCell, AccuracyWork
 from pixelssr_geo.experiments.networks import NetworkCell, NetworkWork
 from pixelssr_geo.experiments.scenes import chosen_scenes
 from pixelssr_geo.nets.contract import SpectralNet
-from pixelssr_geo.training import modes
+from pixelssr_geo.training import loop
 
 STARTS = {
     "zero and warm-up": (True, True),
@@ -35,31 +38,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scene", default="muufl")
     parser.add_argument("--networks", nargs="+", default=["dypro-mamba"])
+    parser.add_argument("--method-paper", action="store_true", help="instead of networks")
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--labels", default="10%")
-    parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--windows", default="4x16")
+    parser.add_argument("--steps", type=int, default=800, help="of networks")
+    parser.add_argument("--windows", default="4x16", help="of networks")
     parser.add_argument("--data")
     options = parser.parse_args()
     torch.set_num_threads(1)  # as the cells of a table are run
-    work = NetworkWork({options.scene: chosen_scenes([options.scene], data=options.data)[0]}, "cpu")
+    sources = {options.scene: chosen_scenes([options.scene], data=options.data)[0]}
+    networks, methods = NetworkWork(sources, "cpu"), AccuracyWork(sources)
+
+    def network(name: str, seed: int) -> tuple[float, float]:
+        result = networks(
+            NetworkCell(
+                options.scene, "block", name, "pixel", options.labels, "gamma", "whole",
+                options.steps, options.windows, seed,
+            )
+        )  # fmt: skip
+        return result.psnr, result.sam
+
+    def method(name: str, seed: int) -> tuple[float, float]:
+        result = methods(AccuracyCell(options.scene, "random", options.labels, "0.2%", seed, name))
+        return result.psnr, result.sam
+
+    score = method if options.method_paper else network
     told = " | ".join(f"seed {seed}" for seed in options.seeds)
-    print(f"| network | last layer and rate | {told} |\n|---|---|{'---|' * len(options.seeds)}")
-    for name in options.networks:
-        for start, (zero, warm) in STARTS.items():
+    print(f"| trained | last layer and rate | {told} |\n|---|---|{'---|' * len(options.seeds)}")
+    for name in ["paper"] if options.method_paper else options.networks:
+        for start in options.starts:
+            zero, warm = STARTS[start]
             found = []
             for seed in options.seeds:
-                cell = NetworkCell(
-                    options.scene, "block", name, "pixel", options.labels, "gamma", "whole",
-                    options.steps, options.windows, seed,
-                )  # fmt: skip
                 with ExitStack() as changed:
                     if not zero:
                         changed.enter_context(patch.object(SpectralNet, "zero_output"))
                     if not warm:
-                        changed.enter_context(patch.object(modes, "WARM_UP", 0))
-                    result = work(cell)
-                found.append(f"{result.psnr:.1f} / {result.sam:.1f}")
+                        changed.enter_context(patch.object(loop, "WARM_UP", 0))
+                    found.append("{:.1f} / {:.1f}".format(*score(name, seed)))
             print(f"| {name} | {start} | {' | '.join(found)} |", flush=True)
 
 

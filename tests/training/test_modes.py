@@ -12,6 +12,7 @@ from pixelssr_geo.errors import SceneError, SettingsError
 from pixelssr_geo.losses import LossWeights
 from pixelssr_geo.nets.contract import NeckedNet
 from pixelssr_geo.training import modes
+from pixelssr_geo.training.loop import train
 from pixelssr_geo.training.modes import ModePlan, Piece, predict, train_mode
 
 BANDS, CHANNELS = 3, 6
@@ -71,6 +72,19 @@ def test_a_mode_has_its_losses_and_its_neck(mode, necked, terms) -> None:
     assert isinstance(fit.model.net, NeckedNet) == necked
     assert fit.record.steps == plan.steps
     assert np.isfinite(fit.record.loss)
+
+
+@pytest.mark.parametrize("mode", ["unsupervised", "pixel", "supervised"])
+def test_the_rate_rises_over_the_first_eighth_of_the_steps(mode, monkeypatch) -> None:
+    asked = []
+
+    def spy(net, loss, schedule, **more):
+        asked.append(schedule)
+        return train(net, loss, replace(schedule, steps=1), **more)
+
+    monkeypatch.setattr(modes, "train", spy)
+    run(replace(PLAN, mode=mode, steps=40))
+    assert [schedule.warm_up for schedule in asked] == [5]
 
 
 def test_an_ablated_loss_is_left_out_of_mode_pixel() -> None:

@@ -17,6 +17,7 @@ from pixelssr_geo.prior import PointPrior, fit_prior
 from pixelssr_geo.spectra import ChannelGrid, get_sensor
 from pixelssr_geo.training import pixel
 from pixelssr_geo.training.checkpoint import load_checkpoint, save_checkpoint
+from pixelssr_geo.training.loop import Schedule, TrainingRecord, train
 from pixelssr_geo.training.pixel import (
     PixelFit,
     PixelModel,
@@ -86,6 +87,21 @@ def test_a_short_run_reduces_the_loss(count: int) -> None:
     fit(count, replace(PLAN, steps=16), losses)
     assert len(losses) == 16
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
+
+
+@pytest.mark.parametrize("count", [8, 0])
+def test_the_rate_rises_over_the_first_eighth_of_the_steps(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Schedule] = []
+
+    def spy(net: torch.nn.Module, loss: Any, schedule: Schedule, **more: Any) -> TrainingRecord:
+        asked.append(schedule)
+        return train(net, loss, replace(schedule, steps=1), **more)
+
+    monkeypatch.setattr(pixel, "train", spy)
+    fit(count, replace(PLAN, steps=200))
+    assert [schedule.warm_up for schedule in asked] == [25]
 
 
 @pytest.mark.parametrize(("count", "used"), [(8, True), (0, False)])
