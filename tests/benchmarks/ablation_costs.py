@@ -7,12 +7,13 @@ thop prints, the paper's convention (Table 10); "all" has transforms, attention 
 """
 
 import argparse
+from typing import Any
 
 from pixelssr_geo.nets import create_net
 from pixelssr_geo.nets.cost import measure_cost
 
 # name, options, the paper's parameters (Tables 4 and 12) in millions and operations in G
-ROWS: tuple[tuple[str, dict[str, object], str, str], ...] = (
+ROWS: tuple[tuple[str, dict[str, Any], str, str], ...] = (
     ("whole", {}, "0.61", "4.65"),
     ("without P_spa", {"spa": False}, "0.61", "4.6"),
     ("without P_hf", {"hf": False}, "0.61", "4.63"),

@@ -16,7 +16,7 @@ import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -71,9 +71,12 @@ def cell(folder: Path, scene_name: str, count: int, seed: int, kind: str) -> lis
     gain, offset = planted(scene.sizes["band"], kind, seed)
     counts = scene.copy(data=scene.data * gain[:, None, None] + offset[:, None, None])
     reference = open_cube(place / "reference.tif")
-    asked = {"method": "estimator", "wavelengths": f"like:{place / 'reference.tif'}"}
+    asked: dict[str, Any] = {
+        "method": "estimator",
+        "wavelengths": f"like:{place / 'reference.tif'}",
+    }
 
-    def score(given: xr.DataArray, labels: PointSpectra, **options: object) -> float:
+    def score(given: xr.DataArray, labels: PointSpectra, **options: Any) -> float:
         cube = reconstruct(given, labels, **asked, **options)
         return float(evaluate(cube, reference, exclude_points=points)["psnr"])
 

@@ -51,13 +51,14 @@ import zarr
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.windows import Window
-from rio_cogeo import cog_validate
+from rio_cogeo.cogeo import cog_validate
 
 from pixelssr_geo.writers import CubeTemplate, write_cog, write_envi, write_zarr
+from pixelssr_geo.writers.encoding import CubeDtype
 
 CHUNK = 512
 NOISE = 0.002
-DTYPES = ("float32", "uint16")
+DTYPES: tuple[CubeDtype, ...] = ("float32", "uint16")
 SUFFIXES = {"values": "", "cog": ".tif", "pixel": ".pixel.tif", "zarr": ".zarr", "envi": ".bsq"}
 LABELS = {
     "values": "values",
@@ -74,7 +75,7 @@ class Job:
     """One file."""
 
     format: str
-    dtype: str
+    dtype: CubeDtype
     size: int
     """Rows and columns."""
     channels: int
@@ -326,7 +327,8 @@ ABOUT = ("cpu", "gdal", "zarr")
 
 def print_markdown(rows: Sequence[dict[str, Any]]) -> None:
     """Print rows as the table of the documentation, the medians of all runs."""
-    first, runs = rows[0], {}
+    first = rows[0]
+    runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         runs.setdefault((row["format"], row["dtype"]), []).append(row)
     count = len(next(iter(runs.values())))

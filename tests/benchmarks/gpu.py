@@ -817,7 +817,8 @@ def tuning(run: Run) -> None:
                 figures[f"both_{batch}"] = 1e3 * seconds(run, both, budget=0.1) / batch
             del leaves, forward, both
             free_memory(run)
-        run.emit("tuning", **(change or {"own": str(asdict(own))}), **figures)
+        told: dict[str, Any] = {**change} or {"own": str(asdict(own))}
+        run.emit("tuning", **told, **figures)
     triton_scan.TUNING = own
 
 

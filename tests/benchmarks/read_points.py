@@ -14,7 +14,6 @@ a geometry (``rows``), a tenth of the points is taken. ``csv`` is one table with
 import argparse
 import csv
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -36,12 +35,12 @@ WIDEST = 1000
 def make_spectra(points: int, wavelengths: int) -> PointSpectra:
     """Smooth spectra with a little noise, at places on a line."""
     rng = np.random.default_rng(0)
-    nm = 350.0 + np.arange(wavelengths)
+    nm = 350.0 + np.arange(wavelengths, dtype="f8")
     level, slope = rng.uniform(0.1, 0.4, (2, points, 1))
     values = level + slope * (nm - 350) / wavelengths + rng.normal(0, 0.002, (points, wavelengths))
     return PointSpectra(
         ids=tuple(f"p{number}" for number in range(points)),
-        x=390_000.0 + np.arange(points),
+        x=390_000.0 + np.arange(points, dtype="f8"),
         y=np.full(points, 5_810_000.0),
         crs_wkt="EPSG:32633",
         wavelengths_nm=nm,
@@ -168,4 +167,4 @@ def read_points_once() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

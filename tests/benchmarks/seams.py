@@ -70,6 +70,7 @@ from pixelssr_geo.settings import Settings
 from pixelssr_geo.spectra import get_sensor
 from pixelssr_geo.tiling.plan import TilePlan, Window, plan_tiles
 from pixelssr_geo.training.loop import side_by_side
+from pixelssr_geo.training.pixel import PixelModel
 
 HERE = Path(__file__).resolve()
 TILE = 128
@@ -448,7 +449,8 @@ def measure_reach(case: Case, plan: Plan) -> Iterator[dict[str, Any]]:
 
 def run_tile(model: FittedModel, image: NDArray[np.float32]) -> NDArray[np.float32]:
     """What the network makes of one tile, ``(channel, y, x)``."""
-    if model.pixel_model is not None:
+    assert model.device is not None
+    if isinstance(model.pixel_model, PixelModel):
         return run_paper(
             model.pixel_model, image, model.pixel_model.guide((TILE, TILE), 0), model.device
         )
@@ -595,6 +597,7 @@ def measure(plan: Plan, scenes: Iterable[str], methods: Sequence[str]) -> Iterat
         started = time.perf_counter()
         case = SCENES[scene](plan, method)
         fitted = time.perf_counter()
+        assert case.model.device is not None
         with side_by_side(case.model.device) as cores, ThreadPoolExecutor(cores) as pool:
             yield from measure_seams(case, plan, pool)
             yield from measure_reach(case, plan)
@@ -638,7 +641,7 @@ def main() -> None:
             writer.writeheader()
         for row in measure(plan, scenes, options.methods or ("dypro", "paper")):
             rows.append({**row, "value": f"{row['value']:.6g}"})
-            if writer:
+            if file and writer:
                 writer.writerow(rows[-1])
                 file.flush()  # what is there outlives an interrupt
     print_tables(rows)

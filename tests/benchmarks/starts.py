@@ -47,8 +47,11 @@ def main() -> None:
     parser.add_argument("--data")
     options = parser.parse_args()
     torch.set_num_threads(1)  # as the cells of a table are run
-    sources = {options.scene: chosen_scenes([options.scene], data=options.data)[0]}
-    networks, methods = NetworkWork(sources, "cpu"), AccuracyWork(sources)
+    (source,) = chosen_scenes([options.scene], data=options.data)
+    networks, methods = (
+        NetworkWork({source.name: source}, "cpu"),
+        AccuracyWork({source.name: source}),
+    )
 
     def network(name: str, seed: int) -> tuple[float, float]:
         result = networks(

@@ -358,25 +358,24 @@ def pooled(scene: Scene, cubes: list[TrainingCube]) -> np.ndarray:
 
     mixtures = random_mixtures(load_library(), scene.channels, count=8000)
     draws, spectra = np.random.default_rng(0), [mixtures]
-    for cube in cubes:
-        values = cube.values.reshape(len(cube.values), -1)
+    for known_cube in cubes:
+        values = known_cube.values.reshape(len(known_cube.values), -1)
         values = values[:, np.isfinite(values).all(0)]
         # Nearly black pixels are noise once they are divided by their brightness.
         values = values[:, values.mean(0) > 0.2 * values.mean()]
         chosen = draws.choice(values.shape[1], 8000 // len(cubes))
-        matrix = interpolation(cube.channels.centres_nm, scene.channels.centres_nm)
+        matrix = interpolation(known_cube.channels.centres_nm, scene.channels.centres_nm)
         spectra.append((matrix @ values[:, chosen]).T)
     known = np.concatenate(spectra)
     bands = known @ scene.response.T
     brightness = np.maximum(bands.mean(1, keepdims=True), 1e-4)
     ratios = bands / brightness
     low, high = np.quantile(ratios, [0.001, 0.999], axis=0)
-    features = replace(standardised(ratios, degree=2), low=low, high=high)
-    ridge = fit_ridge(ratios, known / brightness, features)
+    ridge = fit_ridge(ratios, known / brightness, standardised(ratios, degree=2))
     x = scene.bands[:, scene.valid].T.astype("f8")
     level = np.maximum(x.mean(1, keepdims=True), 0.05 * x.mean())
     cube = np.full_like(scene.truth, np.nan)
-    cube[:, scene.valid] = (ridge.predict(x / level) * level).T
+    cube[:, scene.valid] = (ridge.predict((x / level).clip(low, high)) * level).T
     return scene.library.projection.on_cube(cube, scene.bands)
 
 
