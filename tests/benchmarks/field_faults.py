@@ -372,7 +372,7 @@ def alarm_table(rows: list[dict[str, str]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--scenes", nargs="+", default=["jasper", "muufl", "potsdam", "pines"])
     parser.add_argument("--points", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=10, help="draws of the faults")

@@ -118,7 +118,7 @@ def print_errors(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Print one line a backend, and its ratio to the reference."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--directions", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1)
