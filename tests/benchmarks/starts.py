@@ -2,12 +2,11 @@
 
     python tests/benchmarks/starts.py [--scene muufl] [--networks dypro-mamba mst++] [--seeds 0 1 2]
         [--labels 10%] [--steps 800] [--windows 4x16] [--data ROOT]
-    python tests/benchmarks/starts.py --method-paper [--scene muufl] [--labels 1%] [--starts ...]
+    python tests/benchmarks/starts.py --method-paper --protocol random [--scene muufl] [--labels 0.1%]
 
-Trains networks in mode `pixel` on a frozen scene (protocol `block`), as `experiment table1` does, or
-method `paper` (protocol `random`), as `experiment accuracy` does, and prints PSNR and SAM where no
-label was. How trainings begin was chosen on MUUFL and Indian Pines, which the tables of the paper are
-not measured on.
+Trains networks in mode `pixel` on a frozen scene, as `experiment table1` does, or method `paper`, as
+`experiment accuracy` does, and prints PSNR and SAM where no label was. How trainings begin was chosen
+on MUUFL and Indian Pines, which the tables of the paper are not measured on.
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ def main() -> None:
     parser.add_argument("--scene", default="muufl")
     parser.add_argument("--networks", nargs="+", default=["dypro-mamba"])
     parser.add_argument("--method-paper", action="store_true", help="instead of networks")
+    parser.add_argument("--protocol", choices=["block", "random"], default="block")
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--labels", default="10%")
@@ -48,22 +48,21 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)  # as the cells of a table are run
     (source,) = chosen_scenes([options.scene], data=options.data)
-    networks, methods = (
-        NetworkWork({source.name: source}, "cpu"),
-        AccuracyWork({source.name: source}),
-    )
+    networks = NetworkWork({source.name: source}, "cpu")
+    methods = AccuracyWork({source.name: source})
 
     def network(name: str, seed: int) -> tuple[float, float]:
         result = networks(
             NetworkCell(
-                options.scene, "block", name, "pixel", options.labels, "gamma", "whole",
+                options.scene, options.protocol, name, "pixel", options.labels, "gamma", "whole",
                 options.steps, options.windows, seed,
             )
         )  # fmt: skip
         return result.psnr, result.sam
 
     def method(name: str, seed: int) -> tuple[float, float]:
-        result = methods(AccuracyCell(options.scene, "random", options.labels, "0.2%", seed, name))
+        cell = AccuracyCell(options.scene, options.protocol, options.labels, "0.2%", seed, name)
+        result = methods(cell)
         return result.psnr, result.sam
 
     score = method if options.method_paper else network
